@@ -1,0 +1,43 @@
+"""The Role × Permission table. Deny by default: what is not listed is refused."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    """Everything in the organization."""
+    MEMBER = "member"
+    """Limited: own keys, everyone's activity, no billing."""
+    PERSONAL = "personal"
+    """The person alone, in their own context."""
+
+
+class Permission(StrEnum):
+    """Each value completes the sentence "Only an admin can …"."""
+
+    SEE_OVERVIEW = "see the overview"
+    SEE_ACTIVITY = "see the activity"
+    SEE_BALANCE = "see the balance"
+    SEE_BILLING = "see billing details"
+    BUY_CREDITS = "buy credits"
+    CREATE_KEYS = "create API keys"
+    MANAGE_OWN_KEYS = "manage the keys one created"
+    MANAGE_ALL_KEYS = "manage the keys of others"
+    MANAGE_MANAGEMENT_KEYS = "create and manage management keys"
+
+
+_EVERYONE = frozenset(
+    {
+        Permission.SEE_OVERVIEW,
+        Permission.SEE_ACTIVITY,
+        Permission.SEE_BALANCE,
+        Permission.CREATE_KEYS,
+        Permission.MANAGE_OWN_KEYS,
+    }
+)
+
+TABLE: dict[Role, frozenset[Permission]] = {
+    Role.ADMIN: frozenset(Permission),
+    Role.PERSONAL: frozenset(Permission),
+    Role.MEMBER: _EVERYONE,
+}

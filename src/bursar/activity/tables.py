@@ -1,0 +1,67 @@
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text
+
+from bursar.storage import UtcTime, metadata
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("id", String(48), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("key_id", String(40)),
+    Column("user_id", String(40), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("requested_model", String(120), nullable=False),
+    Column("model", String(120), nullable=False),
+    Column("provider", String(64)),
+    Column("endpoint_id", String(200)),
+    Column("upstream_id", String(200)),
+    Column("api_type", String(16), nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("error_status", Integer),
+    Column("finish_reason", String(32)),
+    Column("native_finish_reason", String(64)),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("usage_source", String(16), nullable=False),
+    Column("price_version", String(40)),
+    Column("first_token_ms", Integer),
+    Column("duration_ms", Integer, nullable=False),
+    Column("attempts", Text, nullable=False),
+    Column("http_referer", String(300)),
+    Column("app_title", String(120)),
+    Column("user_agent", String(300)),
+    Column("external_user", String(256)),
+    Column("session_id", String(256)),
+    Index("ix_generations_owner_key", "owner_id", "key_id", "id"),
+    Index("ix_generations_owner_model", "owner_id", "model", "id"),
+    sqlite_with_rowid=False,
+)
+"""Metadata only: no prompt and no answer is ever stored here. Ids sort by time, so the primary key is the feed's order."""
+
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("hour", UtcTime, primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("model", String(120), primary_key=True),
+    Column("provider", String(64), primary_key=True),
+    Column("user_id", String(40), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The same summed by hour (UTC): what charts and totals read, so that they cost the same at ten million generations.
+`key_id` and `provider` are empty strings where there is none."""

@@ -1,0 +1,101 @@
+"""One-time links: 256 random bits, hashed at rest, spent once, replaced by a newer one of the same purpose."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from sqlalchemy import select, update
+
+from bursar.identity import tables
+from bursar.kernel.errors import LinkExpired
+from bursar.kernel.ids import UserId
+from bursar.kernel.secrets import hash_secret, mint_token
+from bursar.storage import Snapshot, Tx, strip
+
+_links = tables.links
+
+
+class LinkPurpose(StrEnum):
+    VERIFY_EMAIL = "verify_email"
+    """Proves that the address is read by its owner."""
+    SIGN_IN = "sign_in"
+    """Signs in once; only the installation's own terminal prints these."""
+    SET_PASSWORD = "set_password"  # noqa: S105 - a purpose, not a password
+    """Lets its bearer set a password and verifies the address it was sent to; does not sign in."""
+
+
+LINK_LIFETIME = {
+    LinkPurpose.VERIFY_EMAIL: timedelta(days=2),
+    LinkPurpose.SIGN_IN: timedelta(days=1),
+    LinkPurpose.SET_PASSWORD: timedelta(days=2),
+}
+
+
+@dataclass(frozen=True)
+class OneTimeLink:
+    user: UserId
+    purpose: LinkPurpose
+
+
+async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose) -> str:
+    """The plain token, never stored; earlier links of the same purpose stop working."""
+    token = mint_token()
+    older = await tx.returning(
+        update(_links)
+        .where(_links.c.user_id == user, _links.c.purpose == purpose, _links.c.spent_at.is_(None))
+        .values(spent_at=tx.now)
+        .returning(_links.c.token_hash)
+    )
+    for row in older:
+        await strip(tx, row.token_hash)
+    await tx.execute(
+        _links.insert().values(
+            token_hash=hash_secret(token),
+            user_id=user,
+            purpose=purpose.value,
+            created_at=tx.now,
+            expires_at=tx.now + LINK_LIFETIME[purpose],
+        )
+    )
+    return token
+
+
+async def peek_link(snapshot: Snapshot, token: str, purpose: LinkPurpose) -> OneTimeLink:
+    """What the link would do, without spending it: pages ask first, because mail scanners open links. Raises `LinkExpired`."""
+    row = await snapshot.first(
+        select(_links.c.user_id).where(
+            _links.c.token_hash == hash_secret(token),
+            _links.c.purpose == purpose,
+            _links.c.spent_at.is_(None),
+            _links.c.expires_at > snapshot.now,
+        )
+    )
+    if row is None:
+        raise _expired()
+    return OneTimeLink(UserId(row.user_id), purpose)
+
+
+async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
+    """Spends it; exactly one caller succeeds. Raises `LinkExpired`."""
+    hashed = hash_secret(token)
+    rows = await tx.returning(
+        update(_links)
+        .where(
+            _links.c.token_hash == hashed,
+            _links.c.purpose == purpose,
+            _links.c.spent_at.is_(None),
+            _links.c.expires_at > tx.now,
+        )
+        .values(spent_at=tx.now)
+        .returning(_links.c.user_id)
+    )
+    if len(rows) != 1:
+        raise _expired()
+    await strip(tx, hashed)
+    return OneTimeLink(UserId(rows[0].user_id), purpose)
+
+
+def _expired() -> LinkExpired:
+    return LinkExpired(
+        "This link was already used, replaced by a newer one, or is too old.", remedy="Ask for a new one."
+    )

@@ -1,0 +1,121 @@
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from bursar.identity import tables
+from bursar.identity._rules import normalize_email, require_email, require_name
+from bursar.kernel.errors import Conflict, NotFound
+from bursar.kernel.ids import UserId, new_user_id
+from bursar.storage import Snapshot, Tx
+
+_users = tables.users
+
+
+@dataclass(frozen=True)
+class User:
+    id: UserId
+    email: str
+    name: str
+    email_verified_at: datetime | None
+    is_operator: bool
+    created_at: datetime
+
+    @property
+    def is_verified(self) -> bool:
+        return self.email_verified_at is not None
+
+
+class EmailTaken(Conflict):
+    """Another user has this address."""
+
+
+class NoSuchUser(NotFound):
+    """No user has this id or address."""
+
+
+async def add_user(
+    tx: Tx, *, email: str, name: str, password_hash: str | None, verified: bool = False, is_operator: bool = False
+) -> User:
+    """Raises `InvalidField` for a bad address or name, `EmailTaken` when the address is somebody's already."""
+    user = User(
+        id=new_user_id(tx.now),
+        email=require_email(email),
+        name=require_name(name),
+        email_verified_at=tx.now if verified else None,
+        is_operator=is_operator,
+        created_at=tx.now,
+    )
+    added = await tx.execute(
+        tx.insert(_users)
+        .values(
+            id=user.id,
+            email=user.email,
+            email_normalized=normalize_email(user.email),
+            name=user.name,
+            password_hash=password_hash,
+            email_verified_at=user.email_verified_at,
+            is_operator=is_operator,
+            created_at=user.created_at,
+        )
+        .on_conflict_do_nothing(index_elements=["email_normalized"])
+    )
+    if added != 1:
+        raise EmailTaken(f"{user.email} already has an account here.", remedy="Sign in instead.")
+    return user
+
+
+async def find_user(snapshot: Snapshot, user: UserId) -> User | None:
+    row = await snapshot.first(select(_users).where(_users.c.id == user))
+    return None if row is None else _user(row)
+
+
+async def get_user(snapshot: Snapshot, user: UserId) -> User:
+    """Raises `NoSuchUser`."""
+    found = await find_user(snapshot, user)
+    if found is None:
+        raise NoSuchUser("There is no such user.", user=user)
+    return found
+
+
+async def find_by_email(snapshot: Snapshot, email: str) -> User | None:
+    row = await snapshot.first(select(_users).where(_users.c.email_normalized == normalize_email(email)))
+    return None if row is None else _user(row)
+
+
+async def users_by_id(snapshot: Snapshot, users: Iterable[UserId]) -> dict[UserId, User]:
+    rows = await snapshot.all(select(_users).where(_users.c.id.in_(list(users))))
+    return {UserId(row.id): _user(row) for row in rows}
+
+
+async def find_password_hash(snapshot: Snapshot, user: UserId) -> str | None:
+    """The hash, or None where the user has no password yet."""
+    found = await snapshot.scalar(select(_users.c.password_hash).where(_users.c.id == user))
+    return None if found is None else str(found)
+
+
+async def count_users(snapshot: Snapshot) -> int:
+    return int(await snapshot.scalar(select(func.count()).select_from(_users)))
+
+
+async def mark_verified(tx: Tx, user: UserId) -> bool:
+    """Whether this call verified the address (False: it was already)."""
+    changed = await tx.execute(
+        update(_users).where(_users.c.id == user, _users.c.email_verified_at.is_(None)).values(email_verified_at=tx.now)
+    )
+    return changed == 1
+
+
+async def set_password(tx: Tx, user: UserId, password_hash: str) -> None:
+    await tx.execute(update(_users).where(_users.c.id == user).values(password_hash=password_hash))
+
+
+async def rename(tx: Tx, user: UserId, name: str) -> None:
+    """Raises `InvalidField`."""
+    await tx.execute(update(_users).where(_users.c.id == user).values(name=require_name(name)))
+
+
+def _user(row: Any) -> User:
+    return User(UserId(row.id), row.email, row.name, row.email_verified_at, row.is_operator, row.created_at)

@@ -1,0 +1,32 @@
+"""API keys and management keys: minted, hashed, found. Knows owners, not organizations."""
+
+from bursar.keys._format import KEY_PREFIX, KeyChecker
+from bursar.keys._store import (
+    Key,
+    KeyKind,
+    NoSuchKey,
+    create,
+    delete,
+    find_by_hash,
+    find_key,
+    list_keys,
+    require_key_name,
+    set_disabled,
+    touch,
+)
+
+__all__ = [
+    "KEY_PREFIX",
+    "Key",
+    "KeyChecker",
+    "KeyKind",
+    "NoSuchKey",
+    "create",
+    "delete",
+    "find_by_hash",
+    "find_key",
+    "list_keys",
+    "require_key_name",
+    "set_disabled",
+    "touch",
+]

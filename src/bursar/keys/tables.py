@@ -1,0 +1,22 @@
+from sqlalchemy import Column, Index, String, Table
+
+from bursar.storage import UtcTime, metadata
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("id", String(40), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("label", String(40), nullable=False),
+    Column("creator_id", String(40), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime),
+    Column("disabled_at", UtcTime),
+    Column("deleted_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    Index("ix_keys_owner_creator", "owner_id", "creator_id"),
+)
+"""A deleted key keeps its row: the activity it caused still has a name."""

@@ -1,0 +1,127 @@
+"""Holds: one request's reserve, opened before anything goes upstream and resolved exactly once.
+
+1. `open_hold`: credits → held, and a row that says this generation was dispatched by this node.
+2. `extend_hold`: more of the same, while the row is open.
+3. `settle_hold`: the row leaves `open` by compare-and-set; held → spent for the charge, held → credits for the rest.
+   `void_hold` is a settlement of nothing under its own name.
+
+Transfer ids derive from the generation's, so that a repeat finds them. (The issue on money puts leases and a journal in front;
+what happens here to accounts stays.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import select, update
+
+from bursar.kernel.ids import GenerationId, OwnerId
+from bursar.kernel.money import Nanos
+from bursar.ledger import tables
+from bursar.ledger._rules import Account, Transfer, TransferKind
+from bursar.ledger._store import post
+from bursar.storage import Snapshot, Tx
+
+_holds = tables.holds
+
+
+class HoldState(StrEnum):
+    OPEN = "open"
+    SETTLED = "settled"
+    """Charged, possibly nothing."""
+    VOID = "void"
+    """Given back whole: nothing came of the request."""
+    INTERRUPTED = "interrupted"
+    """The process died while the request ran; given back, the house bears what the provider may bill."""
+
+
+@dataclass(frozen=True)
+class OpenHold:
+    owner: OwnerId
+    generation: GenerationId
+    amount: Nanos
+    opened_at: datetime
+
+
+async def open_hold(
+    tx: Tx, owner: OwnerId, generation: GenerationId, amount: Nanos, *, node: str, price_version: str
+) -> None:
+    """Raises `InsufficientFunds` when the owner's available credits do not cover `amount` (a hold of 0 always fits)."""
+    await tx.execute(
+        _holds.insert().values(
+            owner_id=owner,
+            generation_id=generation,
+            amount_nanos=amount,
+            state=HoldState.OPEN.value,
+            node=node,
+            price_version=price_version,
+            opened_at=tx.now,
+        )
+    )
+    if amount:
+        await post(tx, [_transfer(owner, generation, TransferKind.HOLD, Account.CREDITS, Account.HELD, amount)])
+
+
+async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: Nanos, extension: int) -> None:
+    """Adds `extra` to an open hold; `extension` counts them (1, 2, …). Raises `InsufficientFunds`."""
+    changed = await tx.execute(
+        update(_holds)
+        .where(_holds.c.owner_id == owner, _holds.c.generation_id == generation, _holds.c.state == HoldState.OPEN)
+        .values(amount_nanos=_holds.c.amount_nanos + extra)
+    )
+    if changed == 1:
+        name = f"{generation}.{extension}"
+        await post(tx, [_transfer(owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)])
+
+
+async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:
+    """Charges at most what is held and gives the rest back.
+
+    Returns what was charged, or None when the hold had been resolved before: then nothing happens.
+    """
+    return await _resolve(tx, owner, generation, HoldState.SETTLED, charge)
+
+
+async def void_hold(tx: Tx, owner: OwnerId, generation: GenerationId, state: HoldState = HoldState.VOID) -> bool:
+    """Gives everything back; whether this call did it."""
+    return await _resolve(tx, owner, generation, state, Nanos(0)) is not None
+
+
+async def list_open_holds(snapshot: Snapshot, *, node: str | None = None) -> Sequence[OpenHold]:
+    """Oldest first; of one node, or of all."""
+    query = select(_holds).where(_holds.c.state == HoldState.OPEN.value).order_by(_holds.c.opened_at)
+    if node is not None:
+        query = query.where(_holds.c.node == node)
+    return [
+        OpenHold(OwnerId(row.owner_id), GenerationId(row.generation_id), Nanos(row.amount_nanos), row.opened_at)
+        for row in await snapshot.all(query)
+    ]
+
+
+async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: HoldState, charge: Nanos) -> Nanos | None:
+    rows = await tx.returning(
+        update(_holds)
+        .where(_holds.c.owner_id == owner, _holds.c.generation_id == generation, _holds.c.state == HoldState.OPEN)
+        .values(state=state.value, closed_at=tx.now)
+        .returning(_holds.c.amount_nanos)
+    )
+    if len(rows) != 1:
+        return None
+    held = Nanos(rows[0].amount_nanos)
+    charged = Nanos(min(charge, held))
+    parts = [
+        (TransferKind.CHARGE, Account.SPENT, charged),
+        (TransferKind.RELEASE, Account.CREDITS, Nanos(held - charged)),
+    ]
+    await post(
+        tx,
+        [_transfer(owner, generation, kind, Account.HELD, credit, amount) for kind, credit, amount in parts if amount],
+    )
+    return charged
+
+
+def _transfer(
+    owner: OwnerId, name: str, kind: TransferKind, debit: Account, credit: Account, amount: Nanos
+) -> Transfer:
+    return Transfer(owner, f"{kind.value}-{name}", kind, debit, credit, amount, reference=name.partition(".")[0])

@@ -1,0 +1,76 @@
+"""Pure rules of the ledger: accounts, transfers, and what posting some of them does to each account."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bursar.kernel.ids import SYSTEM_OWNER, OwnerId
+from bursar.kernel.money import NANOS_MAX, Nanos
+
+
+class Account(StrEnum):
+    CREDITS = "credits"
+    """What the owner may still spend."""
+    HELD = "held"
+    """Reserved for requests that run."""
+    SPENT = "spent"
+    """What requests cost, in all."""
+    PURCHASES = "system:purchases"
+    """The far side of credits that were bought."""
+    GRANTS = "system:grants"
+    """The far side of credits the operator gave."""
+
+    @property
+    def is_system(self) -> bool:
+        return self.value.startswith("system:")
+
+
+class TransferKind(StrEnum):
+    PURCHASE = "purchase"
+    """Credits bought: system:purchases → credits. The id is the purchase's."""
+    GRANT = "grant"
+    """Credits given by the operator: system:grants → credits."""
+    HOLD = "hold"
+    """credits → held, before a request is dispatched."""
+    CHARGE = "charge"
+    """held → spent: what the request cost."""
+    RELEASE = "release"
+    """held → credits: what of the hold was not needed."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """`amount` nanos from `debit` to `credit`. The caller makes the id, which makes repeating harmless."""
+
+    owner: OwnerId
+    id: str
+    kind: TransferKind
+    debit: Account
+    credit: Account
+    amount: Nanos
+    reference: str | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.amount <= NANOS_MAX:
+            raise ValueError(f"a transfer moves a positive 64-bit amount, not {self.amount}")
+        if self.debit == self.credit:
+            raise ValueError("a transfer moves between two accounts")
+
+
+def account_key(owner: OwnerId, account: Account) -> tuple[OwnerId, Account]:
+    """Whose row an account is: the installation's for `system:*`."""
+    return (SYSTEM_OWNER if account.is_system else owner, account)
+
+
+def net_changes(transfers: Iterable[Transfer]) -> list[tuple[OwnerId, Account, int]]:
+    """What each account gains or loses in all, in one fixed order: whoever posts locks rows in that order, so nobody deadlocks.
+
+    The changes sum to zero, and accounts that end where they were are left out.
+    """
+    changes: defaultdict[tuple[OwnerId, Account], int] = defaultdict(int)
+    for transfer in transfers:
+        changes[account_key(transfer.owner, transfer.debit)] -= transfer.amount
+        changes[account_key(transfer.owner, transfer.credit)] += transfer.amount
+    return [(owner, account, change) for (owner, account), change in sorted(changes.items()) if change]

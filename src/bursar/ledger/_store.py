@@ -1,0 +1,161 @@
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from bursar.kernel.errors import Conflict, PaymentRequired
+from bursar.kernel.ids import SYSTEM_OWNER, OwnerId
+from bursar.kernel.money import Nanos, format_credits
+from bursar.ledger import tables
+from bursar.ledger._rules import Account, Transfer, TransferKind, net_changes
+from bursar.storage import Snapshot, Tx
+
+_accounts = tables.accounts
+_transfers = tables.transfers
+
+
+class InsufficientFunds(PaymentRequired):
+    """A transfer would take an account below zero; nothing of its transaction happens."""
+
+    def __init__(self, owner: OwnerId, account: Account) -> None:
+        super().__init__("Insufficient credits.", owner=owner, account=account.value)
+
+
+class TransferConflict(Conflict):
+    """A transfer with this id exists and says something else."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """An owner's money. `available` may be spent; `held` is reserved for requests that run; `spent` is the sum of all charges."""
+
+    available: Nanos
+    held: Nanos
+    spent: Nanos
+
+    @property
+    def total(self) -> Nanos:
+        """What is left when nothing that runs costs anything."""
+        return Nanos(self.available + self.held)
+
+
+async def post(tx: Tx, transfers: Sequence[Transfer]) -> int:
+    """Posts transfers, all or none; returns how many were new.
+
+    A transfer whose id was posted before with the same content is skipped, so that repeating is harmless. Raises
+    `TransferConflict` when the content differs and `InsufficientFunds` when an account would go below zero: in both cases
+    the caller's transaction must not commit, and does not, because the error leaves its block.
+    """
+    fresh = [transfer for transfer in transfers if await _insert(tx, transfer)]
+    for owner, account, change in net_changes(fresh):
+        await _add(tx, owner, account, change)
+    return len(fresh)
+
+
+async def balance(snapshot: Snapshot, owner: OwnerId) -> Balance:
+    return (await balances(snapshot, [owner]))[owner]
+
+
+async def balances(snapshot: Snapshot, owners: Iterable[OwnerId]) -> dict[OwnerId, Balance]:
+    """Every owner asked for; one that never had money has zeros."""
+    owners = list(owners)
+    rows = await snapshot.all(select(_accounts).where(_accounts.c.owner_id.in_(owners)))
+    found: dict[tuple[str, str], int] = {(row.owner_id, row.account): row.balance_nanos for row in rows}
+    return {
+        owner: Balance(
+            *(Nanos(found.get((owner, account), 0)) for account in (Account.CREDITS, Account.HELD, Account.SPENT))
+        )
+        for owner in owners
+    }
+
+
+@dataclass(frozen=True)
+class PostedTransfer:
+    transfer: Transfer
+    at: datetime
+
+
+async def list_transfers(
+    snapshot: Snapshot, owner: OwnerId, kinds: Iterable[TransferKind], since: datetime, until: datetime
+) -> Sequence[PostedTransfer]:
+    """Of these kinds, `since` ≤ at < `until`, newest first."""
+    rows = await snapshot.all(
+        select(_transfers)
+        .where(
+            _transfers.c.owner_id == owner,
+            _transfers.c.kind.in_([kind.value for kind in kinds]),
+            _transfers.c.at >= since,
+            _transfers.c.at < until,
+        )
+        .order_by(_transfers.c.at.desc(), _transfers.c.id.desc())
+    )
+    return [PostedTransfer(_transfer(row), row.at) for row in rows]
+
+
+async def _insert(tx: Tx, transfer: Transfer) -> bool:
+    added = await tx.execute(
+        tx.insert(_transfers)
+        .values(
+            owner_id=transfer.owner,
+            id=transfer.id,
+            kind=transfer.kind.value,
+            debit=transfer.debit.value,
+            credit=transfer.credit.value,
+            amount_nanos=transfer.amount,
+            reference=transfer.reference,
+            reason=transfer.reason,
+            at=tx.now,
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+    )
+    if added == 1:
+        return True
+    row = await tx.first(
+        select(_transfers).where(_transfers.c.owner_id == transfer.owner, _transfers.c.id == transfer.id)
+    )
+    if row is None or _transfer(row) != transfer:
+        raise TransferConflict(
+            f"Transfer {transfer.id} was posted before with other content "
+            f"({format_credits(transfer.amount)} {transfer.kind.value} now).",
+            transfer=transfer.id,
+        )
+    return False
+
+
+async def _add(tx: Tx, owner: OwnerId, account: Account, change: int) -> None:
+    """Adds to one balance by compare-and-set; a first entry makes the account."""
+    if change < 0 and owner != SYSTEM_OWNER:
+        changed = await tx.execute(
+            update(_accounts)
+            .where(
+                _accounts.c.owner_id == owner,
+                _accounts.c.account == account.value,
+                _accounts.c.balance_nanos + change >= 0,
+            )
+            .values(balance_nanos=_accounts.c.balance_nanos + change)
+        )
+        if changed != 1:
+            raise InsufficientFunds(owner, account)
+        return
+    await tx.execute(
+        tx.insert(_accounts)
+        .values(owner_id=owner, account=account.value, balance_nanos=change)
+        .on_conflict_do_update(
+            index_elements=["owner_id", "account"], set_={"balance_nanos": _accounts.c.balance_nanos + change}
+        )
+    )
+
+
+def _transfer(row: Any) -> Transfer:
+    return Transfer(
+        OwnerId(row.owner_id),
+        row.id,
+        TransferKind(row.kind),
+        Account(row.debit),
+        Account(row.credit),
+        Nanos(row.amount_nanos),
+        row.reference,
+        row.reason,
+    )

@@ -1,0 +1,52 @@
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, Table, Text
+
+from bursar.storage import UtcTime, metadata
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("account", String(24), primary_key=True),
+    Column("balance_nanos", BigInteger, nullable=False),
+    # The law in the database: only the installation's own far-side accounts may be negative.
+    CheckConstraint("owner_id = 'system' OR balance_nanos >= 0", name="never_negative"),
+    sqlite_with_rowid=False,
+)
+"""A balance is the sum of its entries, kept so that nobody has to add them up; `ledger.verify` adds them up."""
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("id", String(48), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("debit", String(24), nullable=False),
+    Column("credit", String(24), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("reference", String(48)),
+    Column("reason", Text),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("amount_nanos > 0", name="positive"),
+    CheckConstraint("debit <> credit", name="two_accounts"),
+    Index("ix_transfers_owner_kind", "owner_id", "kind", "at"),
+    sqlite_with_rowid=False,
+)
+"""Money moved from the account `debit` to the account `credit`: two entries in one row. `system:*` accounts are the installation's,
+the others the owner's. Never updated, never deleted (triggers refuse)."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("generation_id", String(48), primary_key=True),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("node", String(40), nullable=False),
+    Column("price_version", String(40), nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+    CheckConstraint("amount_nanos >= 0", name="not_negative"),
+    Index("ix_holds_open", "state", "node"),
+    sqlite_with_rowid=False,
+)
+"""One request's reserve, and the durable trace that it was dispatched; resolved exactly once."""

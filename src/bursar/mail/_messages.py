@@ -1,0 +1,33 @@
+"""What Bursar writes to people."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Message:
+    """`link` is the secret part, if any, and stands in `text` already."""
+
+    to: str
+    subject: str
+    text: str
+    link: str | None = None
+
+
+def verify_email(to: str, name: str, link: str) -> Message:
+    return Message(
+        to,
+        "Verify your e-mail address for Bursar",
+        f"Hello {name},\n\nopen this link to verify your e-mail address. It works once, for two days:\n\n{link}\n\n"
+        "If you did not sign up, ignore this message.\n",
+        link,
+    )
+
+
+def set_password(to: str, name: str, link: str) -> Message:
+    return Message(
+        to,
+        "Choose your password for Bursar",
+        f"Hello {name},\n\nopen this link to choose your password. It works once, for two days:\n\n{link}\n\n"
+        "If you did not expect this message, ignore it: nothing changes until the link is used.\n",
+        link,
+    )

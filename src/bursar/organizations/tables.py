@@ -1,0 +1,34 @@
+from sqlalchemy import Column, Index, Integer, String, Table, text
+
+from bursar.storage import UtcTime, metadata
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("slug", String(48), nullable=False, unique=True),
+    Column("name", String(80), nullable=False),
+    Column("seats_max", Integer, nullable=False),
+    Column("created_by", String(40), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("organization_id", String(40), primary_key=True),
+    Column("user_id", String(40), primary_key=True),
+    Column("since", UtcTime, primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("ended_at", UtcTime),
+    Index(
+        "uq_memberships_current",
+        "organization_id",
+        "user_id",
+        unique=True,
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index("ix_memberships_user", "user_id"),
+)
+"""One row per period of membership: someone who left and came back has two."""

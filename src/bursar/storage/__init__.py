@@ -1,0 +1,50 @@
+"""Floor 1: the one database, SQLite or PostgreSQL, behind `Database`.
+
+`begin(scope)` gives a `Tx` (reads and writes, commits at the end of the block), `snapshot(scope)` a `Snapshot` (reads only,
+one consistent view). Nothing else in Bursar opens a connection, and no room commits.
+"""
+
+from bursar.storage._changes import Change, Changes
+from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
+from bursar.storage._datadir import DataDir, DataDirInUse
+from bursar.storage._follow import follow, forget_old_changes
+from bursar.storage._migrate import head_revision, migrate
+from bursar.storage._outbox import (
+    OutboxMessage,
+    list_kept,
+    mark_delivered,
+    mark_failed,
+    mark_kept,
+    strip,
+    strip_expired,
+    take,
+)
+from bursar.storage._sealing import Sealer
+from bursar.storage._types import UtcTime, metadata
+
+__all__ = [
+    "SYSTEM",
+    "Change",
+    "Changes",
+    "DataDir",
+    "DataDirInUse",
+    "Database",
+    "OutboxMessage",
+    "Scope",
+    "Sealer",
+    "Snapshot",
+    "Tx",
+    "UtcTime",
+    "follow",
+    "forget_old_changes",
+    "head_revision",
+    "list_kept",
+    "mark_delivered",
+    "mark_failed",
+    "mark_kept",
+    "metadata",
+    "migrate",
+    "strip",
+    "strip_expired",
+    "take",
+]

@@ -1,0 +1,282 @@
+"""Engines, transactions and snapshots on SQLite and PostgreSQL, from one URL."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from sqlalchemy import Executable, Row, Select, Table, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bursar.kernel import errors
+from bursar.kernel.clock import Clock
+from bursar.kernel.ids import MessageId, OwnerId, new_message_id
+from bursar.storage import tables
+from bursar.storage._changes import Change, Changes
+from bursar.storage._sealing import Sealer
+
+APPLICATION_ROLE = "bursar_app"
+"""The PostgreSQL role every statement runs as. It owns nothing, so that row-level security binds it."""
+
+POSTGRES_CONNECTIONS = 16
+SQLITE_READERS = 4
+WAIT_SECONDS = 30
+"""How long a transaction waits for a connection before it is refused as `DatabaseBusy`."""
+
+SQLITE_URL_PREFIX = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose rows a transaction may touch: one owner's, or (None) everybody's, for jobs, sign-in and the gateway's look-ups."""
+
+    owner: OwnerId | None
+
+    @property
+    def setting(self) -> str:
+        return self.owner or "*"
+
+
+SYSTEM: Final = Scope(None)
+
+
+class DatabaseUnavailable(errors.Unavailable):
+    """The database does not answer."""
+
+
+class DatabaseBusy(errors.Unavailable):
+    """Every connection is taken; the request may be tried again."""
+
+
+class Snapshot:
+    """Reads only, from one consistent view."""
+
+    def __init__(self, connection: AsyncConnection, database: "Database", scope: Scope) -> None:
+        self._connection = connection
+        self._database = database
+        self.scope = scope
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        return self._database.dialect
+
+    @property
+    def now(self) -> datetime:
+        return self._database.clock.now()
+
+    async def all(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        rows: Sequence[Row[Any]] = (await self._connection.execute(statement)).all()
+        return rows
+
+    async def first(self, statement: Select[Any]) -> Row[Any] | None:
+        row: Row[Any] | None = (await self._connection.execute(statement)).first()
+        return row
+
+    async def scalar(self, statement: Select[Any]) -> Any:
+        return await self._connection.scalar(statement)
+
+
+class Tx(Snapshot):
+    """Reads and writes. Commits when its block ends, rolls back when the block raises; rooms receive it and never commit."""
+
+    def __init__(self, connection: AsyncConnection, database: "Database", scope: Scope) -> None:
+        super().__init__(connection, database, scope)
+        self.announced: list[Change] = []
+        self.enqueued = False
+
+    async def execute(self, statement: Executable) -> int:
+        """Runs an insert, update or delete; returns how many rows it touched."""
+        return (await self._connection.execute(statement)).rowcount
+
+    async def returning(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Runs a statement with a RETURNING clause."""
+        return (await self._connection.execute(statement)).all()
+
+    def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
+        """An insert that can say `on_conflict_do_nothing` and `on_conflict_do_update` on either database."""
+        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+
+    async def announce(self, kind: str, subject: str) -> None:
+        """Tells every node, after the commit, that `subject` changed."""
+        self.announced.append(Change(kind, subject))
+        await self.execute(
+            tables.changes.insert().values(node=self._database.node, kind=kind, subject=subject, at=self.now)
+        )
+
+    async def enqueue(
+        self,
+        topic: str,
+        payload: Mapping[str, Any],
+        *,
+        summary: Mapping[str, Any],
+        keep: timedelta,
+        reference: str | None,
+    ) -> MessageId:
+        """Puts a side effect into the outbox; it happens after the commit, at least once.
+
+        `payload` (JSON) is sealed until it left; `summary` stays and must hold no secret. `reference` names what the message
+        depends on (a one-time link, say), so that it can be emptied when that is spent; after `keep` it is emptied anyway.
+        """
+        message = new_message_id(self.now)
+        self.enqueued = True
+        await self.execute(
+            tables.outbox.insert().values(
+                id=message,
+                topic=topic,
+                state="waiting",
+                sealed=self._database.sealer.seal(message, json.dumps(payload).encode()),
+                summary=json.dumps(summary),
+                reference=reference,
+                attempts=0,
+                next_attempt_at=self.now,
+                created_at=self.now,
+                expires_at=self.now + keep,
+            )
+        )
+        return message
+
+
+class Database:
+    """One database for everything. `node` names this process's data directory among several nodes on one database."""
+
+    def __init__(self, url: str, *, clock: Clock, sealer: Sealer, node: str) -> None:
+        self.url = _parsed(url)
+        self.clock = clock
+        self.sealer = sealer
+        self.node = node
+        self.changes = Changes()
+        self.on_enqueued: list[Any] = []
+        self.dialect: Literal["sqlite", "postgresql"] = (
+            "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
+        )
+        if self.dialect == "sqlite":
+            # One writer connection: SQLite has one writer anyway, and waiting in our own pool is fair where its lock is not.
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", connections=1)
+            self._reader = _sqlite_engine(self.url, begin="BEGIN", connections=SQLITE_READERS)
+        else:
+            self._writer = self._reader = _postgres_engine(self.url, role=APPLICATION_ROLE)
+
+    @asynccontextmanager
+    async def begin(self, scope: Scope) -> AsyncIterator[Tx]:
+        """A transaction. Never keep it open across an upstream or network call."""
+        async with _refusals(), self._writer.connect() as connection, connection.begin():
+            await self._enter(connection, scope)
+            tx = Tx(connection, self, scope)
+            yield tx
+        self.changes.publish(tx.announced)
+        if tx.enqueued:
+            for wake in self.on_enqueued:
+                wake()
+
+    @asynccontextmanager
+    async def snapshot(self, scope: Scope) -> AsyncIterator[Snapshot]:
+        async with _refusals(), self._reader.connect() as connection:
+            if self.dialect == "postgresql":
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with connection.begin():
+                await self._enter(connection, scope)
+                yield Snapshot(connection, self, scope)
+
+    async def _enter(self, connection: AsyncConnection, scope: Scope) -> None:
+        if self.dialect == "postgresql":
+            await connection.execute(_SET_OWNER, {"owner": scope.setting})
+
+    async def ping(self) -> None:
+        """Raises `DatabaseUnavailable` when the database does not answer."""
+        async with self.snapshot(SYSTEM) as snapshot:
+            await snapshot.scalar(text("SELECT 1"))  # type: ignore[arg-type]
+
+    def owner_engine(self) -> AsyncEngine:
+        """An engine that owns the schema, for migrations only."""
+        return (
+            _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1) if self.dialect == "sqlite" else _postgres_engine(self.url)
+        )
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+_SET_OWNER = text("SELECT set_config('bursar.owner', :owner, true)")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    backend = parsed.get_backend_name() if parsed is not None else ""
+    if parsed is None or backend not in ("sqlite", "postgresql"):
+        raise errors.SettingsError(
+            "BURSAR_DATABASE_URL is not a SQLite or PostgreSQL URL.",
+            remedy="Write postgresql://user@host/database, or leave it out for SQLite in the data directory.",
+        )
+    driver = "sqlite+aiosqlite" if backend == "sqlite" else "postgresql+asyncpg"
+    return parsed.set(drivername=driver)
+
+
+def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
+    from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+    engine = create_async_engine(
+        url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0, pool_timeout=WAIT_SECONDS
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        # The driver must not open transactions by itself; `begin` below says which kind.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "busy_timeout=5000",
+            "cache_size=-16000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgres_engine(url: URL, role: str | None = None) -> AsyncEngine:
+    settings = {"application_name": "bursar", "timezone": "UTC"}
+    if role is not None:
+        settings["role"] = role
+    return create_async_engine(
+        url,
+        pool_size=POSTGRES_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={"server_settings": settings, "timeout": 5},
+    )
+
+
+@asynccontextmanager
+async def _refusals() -> AsyncIterator[None]:
+    """Turns a database that is away or full into our own errors; a violated constraint stays what it is."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseBusy("The database is busy.", remedy="Try again in a few seconds.") from error
+    except (InterfaceError, OperationalError, ConnectionError) as error:
+        raise DatabaseUnavailable(
+            "The database does not answer.", remedy="Try again in a few seconds; the operator's log says why."
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("The connection to the database was lost.", remedy="Try again.") from error
+        raise
