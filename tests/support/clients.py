@@ -1,0 +1,95 @@
+"""Unmodified client libraries, each in an environment of its own, since they pin each other's versions apart."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.support.server import clean_environment
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "tests" / "clients"
+INSTALL_SECONDS_MAX = 300
+RUN_SECONDS_MAX = 120
+
+ClientName = Literal["openai", "openrouter"]
+
+
+def client_python(name: ClientName) -> Path:
+    """The interpreter of `.clients/<name>`, which is made from `requirements/clients/<name>.txt` when that file is new.
+
+    Several test processes may ask at once: one makes it, the others wait.
+    """
+    lock_file = ROOT / "requirements" / "clients" / f"{name}.txt"
+    folder = ROOT / ".clients" / name
+    python = folder / "bin" / "python"
+    stamp = folder / ".made-from"
+    wanted = hashlib.sha256(lock_file.read_bytes()).hexdigest()
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+            stamp.unlink(missing_ok=True)
+            _uv("venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
+            _uv("pip", "sync", "--quiet", "--python", str(python), "--require-hashes", str(lock_file))
+            stamp.write_text(wanted)
+    return python
+
+
+def run_client(
+    name: ClientName, script: str, env: Mapping[str, str], *, timeout_seconds: float = RUN_SECONDS_MAX
+) -> Any:
+    """Runs `tests/clients/<script>` with that client's interpreter; returns the JSON that it printed.
+
+    The script sees `env` and little else. Raises `AssertionError` with its standard error when it fails or prints no JSON.
+    """
+    python = client_python(name)
+    with tempfile.TemporaryDirectory(prefix="bursar-client-") as folder:
+        try:
+            done = subprocess.run(
+                [python, "-B", SCRIPTS / script],
+                env=clean_environment(env),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(f"{script} ({name}) still ran after {timeout_seconds} s: {late.stderr!r}") from None
+    failed = f"{script} ({name}) ended with exit code {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, failed
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise AssertionError(
+            f"{script} ({name}) printed no JSON:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        ) from None
+
+
+def _uv(*arguments: str) -> None:
+    tools = ROOT / ".tools"
+    if not (tools / "uv").is_dir():
+        raise RuntimeError(f"uv is not in {tools}: run `make test` once, which puts it there")
+    environment = {**os.environ, "PYTHONPATH": str(tools)}
+    environment.pop("VIRTUAL_ENV", None)
+    command = [sys.executable, "-m", "uv", *arguments]
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS_MAX,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"uv {' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
