@@ -85,6 +85,14 @@ async def find_by_email(snapshot: Snapshot, email: str) -> User | None:
     return None if row is None else _user(row)
 
 
+async def get_by_email(snapshot: Snapshot, email: str) -> User:
+    """Raises `NoSuchUser`."""
+    found = await find_by_email(snapshot, email)
+    if found is None:
+        raise NoSuchUser(f"No user has the address {email[:254]}.", remedy="`bursar users list` shows who there is.")
+    return found
+
+
 async def users_by_id(snapshot: Snapshot, users: Iterable[UserId]) -> dict[UserId, User]:
     rows = await snapshot.all(select(_users).where(_users.c.id.in_(list(users))))
     return {UserId(row.id): _user(row) for row in rows}

@@ -65,6 +65,12 @@ def new_message_id(at: datetime) -> MessageId:
     return MessageId(f"msg_{_ulid(at)}")
 
 
+def generation_floor(at: datetime) -> GenerationId:
+    """The smallest id a generation made at `at` can have: ids compare like their times."""
+    number = int(at.timestamp() * 1000) << 80
+    return GenerationId("gen-" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)))
+
+
 def is_id(text: str, prefix: str) -> bool:
     """Whether `text` has the shape of an id with this prefix (`"user"`, `"gen"`, …); says nothing of its existence."""
     mark = "-" if prefix == "gen" else "_"

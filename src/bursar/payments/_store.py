@@ -86,12 +86,16 @@ async def open_purchase(
 
 
 async def mark_paid(tx: Tx, owner: OwnerId, purchase: PurchaseId, processor_event: str) -> bool:
-    """Whether this call did it: of any number of events for one purchase, exactly one pays."""
-    return await _close(tx, owner, purchase, PurchaseState.PAID, processor_event)
+    """Whether this call did it: of any number of events for one purchase, exactly one pays.
+
+    A cancelled purchase can still be paid: events arrive in any order, and money that was taken is never kept for nothing.
+    """
+    unpaid = (PurchaseState.PENDING, PurchaseState.CANCELLED)
+    return await _close(tx, owner, purchase, unpaid, PurchaseState.PAID, processor_event)
 
 
 async def mark_cancelled(tx: Tx, owner: OwnerId, purchase: PurchaseId) -> bool:
-    return await _close(tx, owner, purchase, PurchaseState.CANCELLED, None)
+    return await _close(tx, owner, purchase, (PurchaseState.PENDING,), PurchaseState.CANCELLED, None)
 
 
 async def find_purchase(snapshot: Snapshot, purchase: PurchaseId) -> Purchase | None:
@@ -115,13 +119,20 @@ async def list_purchases(snapshot: Snapshot, owner: OwnerId, limit: int = 50) ->
     return [_purchase(row) for row in rows]
 
 
-async def _close(tx: Tx, owner: OwnerId, purchase: PurchaseId, state: PurchaseState, event: str | None) -> bool:
+async def _close(
+    tx: Tx,
+    owner: OwnerId,
+    purchase: PurchaseId,
+    before: tuple[PurchaseState, ...],
+    state: PurchaseState,
+    event: str | None,
+) -> bool:
     changed = await tx.execute(
         update(_purchases)
         .where(
             _purchases.c.owner_id == owner,
             _purchases.c.id == purchase,
-            _purchases.c.state == PurchaseState.PENDING.value,
+            _purchases.c.state.in_(before),
         )
         .values(state=state.value, processor_event=event, closed_at=tx.now)
     )

@@ -1,6 +1,7 @@
 """Engines, transactions and snapshots on SQLite and PostgreSQL, from one URL."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ SQLITE_READERS = 4
 WAIT_SECONDS = 30
 """How long a transaction waits for a connection before it is refused as `DatabaseBusy`."""
 
-SQLITE_URL_PREFIX = "sqlite:///"
+_log = logging.getLogger("bursar.database")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Database:
     @asynccontextmanager
     async def begin(self, scope: Scope) -> AsyncIterator[Tx]:
         """A transaction. Never keep it open across an upstream or network call."""
-        async with _refusals(), self._writer.connect() as connection, connection.begin():
+        async with _connected(self._writer) as connection, connection.begin():
             await self._enter(connection, scope)
             tx = Tx(connection, self, scope)
             yield tx
@@ -176,7 +177,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self, scope: Scope) -> AsyncIterator[Snapshot]:
-        async with _refusals(), self._reader.connect() as connection:
+        async with _connected(self._reader) as connection:
             if self.dialect == "postgresql":
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
@@ -266,17 +267,24 @@ def _postgres_engine(url: URL, role: str | None = None) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def _refusals() -> AsyncIterator[None]:
-    """Turns a database that is away or full into our own errors; a violated constraint stays what it is."""
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the engine's pool. A database that is away or full becomes our own error; a violated constraint, and
+    whatever the caller's block raises for itself, stays what it is."""
+    connection = engine.connect()
     try:
-        yield
+        await connection.start()
     except PoolTimeoutError as error:
         raise DatabaseBusy("The database is busy.", remedy="Try again in a few seconds.") from error
-    except (InterfaceError, OperationalError, ConnectionError) as error:
-        raise DatabaseUnavailable(
-            "The database does not answer.", remedy="Try again in a few seconds; the operator's log says why."
-        ) from error
+    except Exception as error:
+        # Whatever the driver raises before there is a connection means the same to whoever asked for one.
+        _log.warning("no connection to the database: %s: %s", type(error).__name__, error)
+        raise DatabaseUnavailable("The database does not answer.", remedy="Try again in a few seconds.") from error
+    try:
+        yield connection
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise DatabaseUnavailable("The connection to the database was lost.", remedy="Try again.") from error
+        if isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated:
+            _log.warning("the database failed: %s", error.orig)
+            raise DatabaseUnavailable("The database does not answer.", remedy="Try again in a few seconds.") from error
         raise
+    finally:
+        await connection.close()

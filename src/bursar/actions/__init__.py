@@ -1,0 +1,41 @@
+"""Floor 3: what people and the operator do. One verb of the product per file.
+
+Each opens the transaction, checks the permission inside it, touches several rooms, writes the audit event, and commits.
+"""
+
+from bursar.actions.add_member import add_member
+from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
+from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
+from bursar.actions.create_organization import create_organization
+from bursar.actions.grant_credits import grant_credits
+from bursar.actions.manage_keys import create_key, delete_key, set_key_disabled
+from bursar.actions.rename_user import rename_user
+from bursar.actions.set_password import set_password
+from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
+from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verification, sign_up, verify_email
+
+__all__ = [
+    "EmailNotVerified",
+    "InvalidSignIn",
+    "PurchasesOff",
+    "SignUpClosed",
+    "add_member",
+    "add_user",
+    "create_key",
+    "create_organization",
+    "delete_key",
+    "grant_credits",
+    "make_sign_in_link",
+    "receive_event",
+    "rename_user",
+    "resend_verification",
+    "reset_user",
+    "set_key_disabled",
+    "set_password",
+    "sign_in",
+    "sign_in_by_link",
+    "sign_out",
+    "sign_up",
+    "start_purchase",
+    "verify_email",
+]

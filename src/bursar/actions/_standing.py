@@ -1,0 +1,48 @@
+"""In which role an actor stands before an owner, read inside the transaction that acts: never from an older look."""
+
+from bursar import identity, organizations
+from bursar.access import Actor, ActorKind, Context, Permission, PermissionDenied, Role, require
+from bursar.kernel.errors import NotFound
+from bursar.kernel.ids import OrganizationId, OwnerId, UserId, is_personal
+from bursar.storage import Snapshot
+
+
+class NoSuchOwner(NotFound):
+    """There is no such context, or it is none of the actor's: the two answer alike."""
+
+
+async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Permission) -> Context:
+    """The context, with the permission checked.
+
+    Raises `NoSuchOwner` for somebody who does not belong there and `PermissionDenied`, naming the admins to ask, for a role
+    that may not.
+    """
+    role = await _role(snapshot, actor, owner)
+    if role is None:
+        raise NoSuchOwner("There is no such organization.", remedy="Go back to your personal account.")
+    context = Context(owner, role)
+    try:
+        require(context, permission)
+    except PermissionDenied as denied:
+        denied.remedy = await whom_to_ask(snapshot, OrganizationId(owner))
+        raise
+    return context
+
+
+async def whom_to_ask(snapshot: Snapshot, organization: OrganizationId) -> str:
+    """`"Your admins: Ana Ruiz (ana@example.com)."`"""
+    members = await organizations.list_members(snapshot, organization)
+    admins = [member.user for member in members if member.role is Role.ADMIN]
+    users = await identity.users_by_id(snapshot, admins)
+    named = ", ".join(f"{users[admin].name} ({users[admin].email})" for admin in admins)
+    return f"Your admins: {named}."
+
+
+async def _role(snapshot: Snapshot, actor: Actor, owner: OwnerId) -> Role | None:
+    if actor.kind is ActorKind.OPERATOR:
+        return Role.PERSONAL if is_personal(owner) else Role.ADMIN
+    if actor.user is None:
+        return None
+    if is_personal(owner):
+        return Role.PERSONAL if UserId(owner) == actor.user else None
+    return await organizations.find_role(snapshot, OrganizationId(owner), actor.user)

@@ -1,0 +1,67 @@
+"""Buying credits.
+
+1. `start_purchase`: a page posts a purchase id made when the page was rendered (a double click is the same id); the purchase
+   is pending; after the commit the processor's checkout begins.
+2. The processor's signed event arrives, as often and in whatever order it likes: `receive_event`.
+3. pending → paid in one conditional update, and in the same transaction the transfer with the purchase's id.
+"""
+
+from bursar import audit, ledger, payments
+from bursar.access import Actor, Permission
+from bursar.actions._standing import enter
+from bursar.kernel.errors import Forbidden
+from bursar.kernel.ids import OwnerId, PurchaseId, UserId
+from bursar.ledger import Account, Transfer, TransferKind
+from bursar.payments import Purchase
+from bursar.processors import Checkout, EventKind, InvalidEvent, Processor
+from bursar.storage import SYSTEM, Database, Scope
+
+
+class PurchasesOff(Forbidden):
+    """This installation sells no credits."""
+
+
+async def start_purchase(
+    database: Database, processor: Processor | None, actor: Actor, *, owner: OwnerId, purchase: PurchaseId, amount: str
+) -> Checkout:
+    """Raises `PermissionDenied`, `InvalidField`, `PurchasesOff`, `PurchaseConflict`."""
+    async with database.begin(Scope(owner)) as tx:
+        await enter(tx, actor, owner, Permission.BUY_CREDITS)
+        if processor is None:
+            raise PurchasesOff("Buying credits is turned off here.", remedy="Ask the operator to grant credits.")
+        assert actor.user is not None
+        nanos = payments.require_amount(amount)
+        opened = await payments.open_purchase(
+            tx, owner=owner, purchase=purchase, amount=nanos, processor=processor.name, created_by=UserId(actor.user)
+        )
+        await audit.record(tx, actor, owner, "purchase.started", purchase, amount_nanos=nanos, processor=processor.name)
+    return await processor.checkout(opened.id, opened.amount)
+
+
+async def receive_event(database: Database, processor: Processor, body: bytes, signature: str) -> Purchase | None:
+    """Takes a processor's event; the purchase as it is afterwards, or None for one that is not ours.
+
+    Raises `InvalidEvent` when the signature does not hold or the amount is another than was asked for.
+    """
+    event = processor.read_event(body, signature)
+    async with database.begin(SYSTEM) as tx:
+        purchase = await payments.find_purchase(tx, event.purchase)
+        if purchase is None or purchase.processor != processor.name:
+            return None
+        if event.kind is EventKind.CANCELLED:
+            await payments.mark_cancelled(tx, purchase.owner, purchase.id)
+        else:
+            if event.amount != purchase.amount:
+                raise InvalidEvent("The amount paid is not the amount asked for.", purchase=purchase.id)
+            if await payments.mark_paid(tx, purchase.owner, purchase.id, event.id):
+                await ledger.post(tx, [_credit(purchase)])
+                await audit.record(
+                    tx, Actor.system(), purchase.owner, "purchase.paid", purchase.id, amount_nanos=purchase.amount
+                )
+        return await payments.get_purchase(tx, purchase.owner, purchase.id)
+
+
+def _credit(purchase: Purchase) -> Transfer:
+    return Transfer(
+        purchase.owner, purchase.id, TransferKind.PURCHASE, Account.PURCHASES, Account.CREDITS, purchase.amount
+    )

@@ -1,0 +1,41 @@
+"""Floor 3: read-only joins over the rooms' tables, each from one snapshot."""
+
+from bursar.reports.activity_feed import ActivityFilter, FeedRow, activity_feed, export_rows
+from bursar.reports.billing import Billing, StatementRow, billing
+from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
+from bursar.reports.credits import CreditTotals, credit_totals
+from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
+from bursar.reports.overview import Overview, Share, overview
+from bursar.reports.people import Person, admins_of
+from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
+
+__all__ = [
+    "ActivityFilter",
+    "Billing",
+    "ContextEntry",
+    "CreditTotals",
+    "FeedRow",
+    "KeyRow",
+    "KeyUsage",
+    "NoSuchContext",
+    "Overview",
+    "Period",
+    "Person",
+    "Share",
+    "StatementRow",
+    "Usage",
+    "UsageBucket",
+    "UsageTotals",
+    "activity_feed",
+    "admins_of",
+    "billing",
+    "contexts_of",
+    "credit_totals",
+    "export_rows",
+    "filter_choices",
+    "key_list",
+    "key_usage",
+    "overview",
+    "resolve_context",
+    "usage",
+]

@@ -1,0 +1,31 @@
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from bursar.kernel.ids import OwnerId
+from bursar.kernel.money import Nanos
+from bursar.ledger import Account, balance
+from bursar.ledger import tables as ledger_tables
+from bursar.storage import Snapshot
+
+_transfers = ledger_tables.transfers
+
+
+@dataclass(frozen=True)
+class CreditTotals:
+    """Over the owner's whole life. Their difference is what is left (what running requests hold counts as left)."""
+
+    total_credits: Nanos
+    total_usage: Nanos
+
+
+async def credit_totals(snapshot: Snapshot, owner: OwnerId) -> CreditTotals:
+    came_in = await snapshot.scalar(
+        select(func.coalesce(func.sum(_transfers.c.amount_nanos), 0)).where(
+            _transfers.c.owner_id == owner,
+            _transfers.c.kind.in_(("purchase", "grant")),
+            _transfers.c.credit == Account.CREDITS.value,
+        )
+    )
+    now = await balance(snapshot, owner)
+    return CreditTotals(Nanos(int(came_in)), now.spent)
