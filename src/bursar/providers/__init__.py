@@ -1,0 +1,40 @@
+"""How to speak to one upstream, per protocol. Knows no prices, no owners and no storage."""
+
+from bursar.providers._call import (
+    CONNECT_SECONDS,
+    FIRST_BYTE_SECONDS,
+    IDLE_SECONDS,
+    ChatCall,
+    Timeouts,
+    Upstream,
+    has_output,
+)
+from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
+from bursar.providers._errors import UpstreamFailed, UpstreamOverloaded, UpstreamRefused, UpstreamTimedOut
+from bursar.providers._local import discover_local
+from bursar.providers._openai import OpenAiUpstream
+from bursar.providers._registry import PROTOCOLS, Providers
+from bursar.providers._sse import SseParser, SseTooLarge
+
+__all__ = [
+    "CONNECT_SECONDS",
+    "DEMO_TOKENS_PER_SECOND",
+    "FIRST_BYTE_SECONDS",
+    "IDLE_SECONDS",
+    "PROTOCOLS",
+    "ChatCall",
+    "DemoUpstream",
+    "OpenAiUpstream",
+    "Providers",
+    "SseParser",
+    "SseTooLarge",
+    "Timeouts",
+    "Upstream",
+    "UpstreamFailed",
+    "UpstreamOverloaded",
+    "UpstreamRefused",
+    "UpstreamTimedOut",
+    "count_tokens",
+    "discover_local",
+    "has_output",
+]

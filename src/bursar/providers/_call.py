@@ -1,0 +1,60 @@
+"""What one call to an upstream is, whatever its protocol."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+CONNECT_SECONDS = 10.0
+FIRST_BYTE_SECONDS = 300.0
+"""Until the headers of an answer: reasoning models think for minutes before they say a word."""
+IDLE_SECONDS = 120.0
+"""Between two reads of an answer that has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    connect_seconds: float = CONNECT_SECONDS
+    first_byte_seconds: float = FIRST_BYTE_SECONDS
+    idle_seconds: float = IDLE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """One chat completion. `body` is in OpenAI's shape without fields that only Bursar and OpenRouter know; it is not changed.
+
+    `model`, `stream` and `stream_options` are set by the upstream from `upstream_model` and the method called.
+    """
+
+    upstream_model: str
+    body: Mapping[str, Any] = field(repr=False)
+    base_url: str | None = None
+    credential: str | None = field(default=None, repr=False)
+    timeouts: Timeouts = Timeouts()
+
+
+class Upstream(Protocol):
+    """How to speak to one kind of provider. Every failure is an `UpstreamFailed`."""
+
+    async def complete(self, call: ChatCall) -> dict[str, Any]:
+        """The whole answer: a `chat.completion` object with at least one choice. `usage` is there if the provider sent one."""
+        ...
+
+    def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+        """`chat.completion.chunk` objects in order, each with a list `choices` (maybe empty); a last one carries `usage`.
+
+        Ends only when the answer is complete; a stream that breaks off raises. Nothing is sent before the first
+        `anext`. Closing the generator (`aclose`) or cancelling the consumer closes the connection to the provider.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+def has_output(chunk: Mapping[str, Any]) -> bool:
+    """Whether a chunk carries anything the model made: content, reasoning, a tool call, a refusal, sound, images."""
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        if isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role"):
+            return True
+    return False
