@@ -65,7 +65,7 @@ class Settings(BaseModel):
         description="How credits are bought: off (the operator grants them) or sandbox (pretended, no money moves).",
     )
     let_sandbox_credits_spend_real_money: bool = Field(
-        False,
+        default=False,
         description="Allows sandbox purchases together with real provider credentials: anybody may then spend your money by clicking.",
     )
     smtp_host: str | None = Field(

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import select, update
 
-from bursar.kernel.ids import GenerationId, OwnerId
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind
@@ -38,29 +39,38 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True)
 class OpenHold:
+    """A request that was dispatched: whose, by which key and person, to which model, at which price, on which node."""
+
     owner: OwnerId
     generation: GenerationId
     amount: Nanos
+    node: str
+    price_version: str
+    key: KeyId | None
+    user: UserId
+    model: str
     opened_at: datetime
 
 
-async def open_hold(
-    tx: Tx, owner: OwnerId, generation: GenerationId, amount: Nanos, *, node: str, price_version: str
-) -> None:
-    """Raises `InsufficientFunds` when the owner's available credits do not cover `amount` (a hold of 0 always fits)."""
+async def open_hold(tx: Tx, hold: OpenHold) -> None:
+    """Raises `InsufficientFunds` when the owner's available credits do not cover the amount (a hold of 0 always fits)."""
     await tx.execute(
         _holds.insert().values(
-            owner_id=owner,
-            generation_id=generation,
-            amount_nanos=amount,
+            owner_id=hold.owner,
+            generation_id=hold.generation,
+            amount_nanos=hold.amount,
             state=HoldState.OPEN.value,
-            node=node,
-            price_version=price_version,
-            opened_at=tx.now,
+            node=hold.node,
+            price_version=hold.price_version,
+            key_id=hold.key,
+            user_id=hold.user,
+            model=hold.model,
+            opened_at=hold.opened_at,
         )
     )
-    if amount:
-        await post(tx, [_transfer(owner, generation, TransferKind.HOLD, Account.CREDITS, Account.HELD, amount)])
+    if hold.amount:
+        name, amount = hold.generation, hold.amount
+        await post(tx, [_transfer(hold.owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, amount)])
 
 
 async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: Nanos, extension: int) -> None:
@@ -93,10 +103,7 @@ async def list_open_holds(snapshot: Snapshot, *, node: str | None = None) -> Seq
     query = select(_holds).where(_holds.c.state == HoldState.OPEN.value).order_by(_holds.c.opened_at)
     if node is not None:
         query = query.where(_holds.c.node == node)
-    return [
-        OpenHold(OwnerId(row.owner_id), GenerationId(row.generation_id), Nanos(row.amount_nanos), row.opened_at)
-        for row in await snapshot.all(query)
-    ]
+    return [_open_hold(row) for row in await snapshot.all(query)]
 
 
 async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: HoldState, charge: Nanos) -> Nanos | None:
@@ -125,3 +132,17 @@ def _transfer(
     owner: OwnerId, name: str, kind: TransferKind, debit: Account, credit: Account, amount: Nanos
 ) -> Transfer:
     return Transfer(owner, f"{kind.value}-{name}", kind, debit, credit, amount, reference=name.partition(".")[0])
+
+
+def _open_hold(row: Any) -> OpenHold:
+    return OpenHold(
+        OwnerId(row.owner_id),
+        GenerationId(row.generation_id),
+        Nanos(row.amount_nanos),
+        row.node,
+        row.price_version,
+        None if row.key_id is None else KeyId(row.key_id),
+        UserId(row.user_id),
+        row.model,
+        row.opened_at,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import Executable, Row, Select, Table, event, text
+from sqlalchemy import Executable, Row, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -71,15 +71,15 @@ class Snapshot:
     def now(self) -> datetime:
         return self._database.clock.now()
 
-    async def all(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+    async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         rows: Sequence[Row[Any]] = (await self._connection.execute(statement)).all()
         return rows
 
-    async def first(self, statement: Select[Any]) -> Row[Any] | None:
+    async def first(self, statement: Executable) -> Row[Any] | None:
         row: Row[Any] | None = (await self._connection.execute(statement)).first()
         return row
 
-    async def scalar(self, statement: Select[Any]) -> Any:
+    async def scalar(self, statement: Executable) -> Any:
         return await self._connection.scalar(statement)
 
 
@@ -191,7 +191,7 @@ class Database:
     async def ping(self) -> None:
         """Raises `DatabaseUnavailable` when the database does not answer."""
         async with self.snapshot(SYSTEM) as snapshot:
-            await snapshot.scalar(text("SELECT 1"))  # type: ignore[arg-type]
+            await snapshot.scalar(text("SELECT 1"))
 
     def owner_engine(self) -> AsyncEngine:
         """An engine that owns the schema, for migrations only."""

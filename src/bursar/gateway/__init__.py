@@ -1,0 +1,32 @@
+"""Floor 3: the data plane. `_pipeline.py` shows a request's seven stops on one screen."""
+
+from bursar.gateway._admit import Admission, Caller, InvalidApiKey, MissingCredentials, WrongKindOfKey
+from bursar.gateway._dispatch import Dispatcher
+from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
+from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
+from bursar.gateway._pipeline import Gateway
+from bursar.gateway._wire import encode, error_answer
+from bursar.gateway.plan import NoEndpoints, UnknownModel
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "Admission",
+    "BodyTooLarge",
+    "Caller",
+    "DatabaseFunds",
+    "Dispatcher",
+    "Funds",
+    "Gateway",
+    "Hold",
+    "InsufficientCredits",
+    "Intent",
+    "InvalidApiKey",
+    "InvalidRequest",
+    "MissingCredentials",
+    "NoEndpoints",
+    "UnknownModel",
+    "WrongKindOfKey",
+    "encode",
+    "error_answer",
+    "recover_holds",
+]

@@ -1,0 +1,111 @@
+"""Stop 2: key → caller, from memory. A made-up key fails its checksum and never reaches the database."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from bursar import keys
+from bursar.kernel.clock import Clock
+from bursar.kernel.errors import Forbidden, NotAuthenticated
+from bursar.kernel.ids import KeyId, OwnerId, UserId
+from bursar.kernel.secrets import hash_secret
+from bursar.keys import Key, KeyChecker, KeyKind
+from bursar.storage import SYSTEM, Change, Database
+
+KEYS_CACHED_MAX = 100_000
+KEY_FRESH_SECONDS = 30
+"""A cached key is read again after this, should a change ever be missed: the named blind time of `money.md`."""
+
+
+class MissingCredentials(NotAuthenticated):
+    """No key was sent."""
+
+
+class InvalidApiKey(NotAuthenticated):
+    """The key is not one of this installation's, or it was disabled or deleted."""
+
+
+class WrongKindOfKey(Forbidden):
+    """A management key was used to call a model, or an API key to manage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, whom it is billed to, and by which key. `user` is who created the key."""
+
+    owner: OwnerId
+    user: UserId
+    key: KeyId
+    key_hash: str
+    kind: KeyKind
+
+
+class Admission:
+    """The key cache of one process; hears changes of keys and drops what changed."""
+
+    def __init__(self, database: Database, checker: KeyChecker, clock: Clock) -> None:
+        self._database = database
+        self._checker = checker
+        self._clock = clock
+        self._cached: OrderedDict[str, tuple[Key | None, float]] = OrderedDict()
+        self._changes_heard = 0
+        self.lookups = 0
+        """How often the database was asked; made-up keys never add to it."""
+        database.changes.subscribe("key", self._forget)
+
+    async def admit_inference(self, authorization: str | None) -> Caller:
+        """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`."""
+        caller = await self.admit(authorization)
+        if caller.kind is not KeyKind.INFERENCE:
+            raise WrongKindOfKey(
+                "Management keys cannot call models.", remedy="Create an API key and use that for requests to models."
+            )
+        return caller
+
+    async def admit_management(self, authorization: str | None) -> Caller:
+        """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`."""
+        caller = await self.admit(authorization)
+        if caller.kind is not KeyKind.MANAGEMENT:
+            raise WrongKindOfKey(
+                "Only management keys can perform this operation.", remedy="An admin can create a management key."
+            )
+        return caller
+
+    async def admit(self, authorization: str | None) -> Caller:
+        """Any usable key. `authorization` is the header's value. Raises `MissingCredentials`, `InvalidApiKey`."""
+        if authorization is None or not authorization.strip():
+            raise MissingCredentials(
+                "Missing Authentication header.", remedy="Send your API key as: Authorization: Bearer sk-bursar-v1-…"
+            )
+        scheme, _, secret = authorization.strip().partition(" ")
+        if scheme.lower() != "bearer":
+            secret = ""
+        if not self._checker.is_ours(secret.strip()):
+            raise InvalidApiKey(
+                "No valid API key was sent: it is not a key of this installation.",
+                remedy="Check that the whole key was copied, and that it was made on this installation.",
+            )
+        key = await self._find(hash_secret(secret.strip()))
+        if key is None or key.deleted_at is not None:
+            raise InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
+        if key.disabled_at is not None:
+            raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
+        return Caller(key.owner, key.creator, key.id, key.hash, key.kind)
+
+    async def _find(self, key_hash: str) -> Key | None:
+        found = self._cached.get(key_hash)
+        if found is not None and self._clock.monotonic() - found[1] < KEY_FRESH_SECONDS:
+            self._cached.move_to_end(key_hash)
+            return found[0]
+        heard = self._changes_heard
+        self.lookups += 1
+        async with self._database.snapshot(SYSTEM) as snapshot:
+            key = await keys.find_by_hash(snapshot, key_hash)
+        if heard == self._changes_heard:  # else the answer may be older than a change that was already announced
+            self._cached[key_hash] = (key, self._clock.monotonic())
+            if len(self._cached) > KEYS_CACHED_MAX:
+                self._cached.popitem(last=False)
+        return key
+
+    def _forget(self, change: Change) -> None:
+        self._changes_heard += 1
+        self._cached.pop(change.subject, None)

@@ -1,0 +1,272 @@
+"""Stop 1: bytes → request. Parsed once, bounded, with errors that name the field and what to write there."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from bursar.gateway.plan import Preferences
+from bursar.kernel.errors import InvalidInput, TooLarge
+
+BODY_BYTES_MAX = 20 * 1024 * 1024
+MODELS_MAX = 8
+CHOICES_MAX = 16
+MAX_TOKENS_MAX = 10_000_000
+TEXT_CHARACTERS_MAX = 256
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+_OURS = frozenset(
+    [
+        "model",
+        "models",
+        "provider",
+        "stream",
+        "stream_options",
+        "preset",
+        "plugins",
+        "transforms",
+        "route",
+        "usage",
+        "session_id",
+        "trace",
+        "metadata",
+        "debug",
+        "cache_control",
+        "reasoning",
+        "stop_server_tools_when",
+        "deferred_tools",
+    ]
+)
+"""Fields that only OpenRouter and Bursar know; the rest goes to the provider as it came."""
+
+_decoder = msgspec.json.Decoder()
+
+
+class InvalidRequest(InvalidInput):
+    """The body is not a request of this kind."""
+
+
+class BodyTooLarge(TooLarge):
+    """The body is larger than `BODY_BYTES_MAX`."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What the pipeline reads of the request's headers, cut to what the activity keeps."""
+
+    authorization: str | None
+    http_referer: str | None
+    app_title: str | None
+    user_agent: str | None
+    session_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """`body` is what goes upstream, in OpenAI's shape; `text_bytes` bounds the prompt's tokens."""
+
+    models: tuple[str, ...]
+    stream: bool
+    max_tokens: int | None
+    choices: int
+    preferences: Preferences
+    body: dict[str, Any]
+    external_user: str | None
+    session_id: str | None
+    prompt_tokens_bound: int
+    images: int
+
+
+def read_headers(scope: Scope) -> Headers:
+    found: dict[bytes, bytes] = dict(scope["headers"])
+
+    def text(name: bytes, most: int = 300) -> str | None:
+        value = found.get(name)
+        return None if value is None else value.decode("latin-1")[:most] or None
+
+    return Headers(
+        authorization=text(b"authorization", 10_000),
+        http_referer=text(b"http-referer") or text(b"referer"),
+        app_title=text(b"x-openrouter-title", 120) or text(b"x-title", 120),
+        user_agent=text(b"user-agent"),
+        session_id=text(b"x-session-id", TEXT_CHARACTERS_MAX),
+    )
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Raises `BodyTooLarge` as soon as it is known, `ClientGone`."""
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    parts: list[bytes] = []
+    size = int(declared) if declared.isdigit() else 0
+    more = True
+    seen = 0
+    while more:
+        if max(size, seen) > BODY_BYTES_MAX:
+            raise BodyTooLarge(
+                f"The body is larger than {BODY_BYTES_MAX // 1024 // 1024} MiB.",
+                remedy="Send images and files by URL, or split the request.",
+            )
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        seen += len(parts[-1])
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
+    """Raises `InvalidRequest`, naming the field."""
+    fields = _object(body)
+    max_tokens = _integer(fields, "max_completion_tokens", 1, MAX_TOKENS_MAX)
+    if max_tokens is None:
+        max_tokens = _integer(fields, "max_tokens", 1, MAX_TOKENS_MAX)
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("messages: a list with at least one message is required.", field="messages")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InvalidRequest(f"messages[{number}]: an object with a role is required.", field="messages")
+        if not isinstance(message.get("content"), str | list | None):
+            raise InvalidRequest(
+                f"messages[{number}].content: a string or a list of parts is required.", field="messages"
+            )
+    bound, images = _prompt_bound(messages, fields)
+    return ChatRequest(
+        models=_models(fields),
+        stream=_boolean(fields, "stream"),
+        max_tokens=max_tokens,
+        choices=_integer(fields, "n", 1, CHOICES_MAX) or 1,
+        preferences=_preferences(fields),
+        body={name: value for name, value in fields.items() if name not in _OURS and value is not None},
+        external_user=_text(fields, "user"),
+        session_id=_text(fields, "session_id") or headers.session_id,
+        prompt_tokens_bound=bound,
+        images=images,
+    )
+
+
+PART_TOKENS_MAX = 16_384
+"""The bound of one image, file or sound in a message: none of the providers' tables charges more tokens for one."""
+MESSAGE_TOKENS = 16
+"""Template overhead of one message."""
+TEMPLATE_TOKENS = 64
+"""Template overhead of a request."""
+
+
+def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, int]:
+    """At most so many prompt tokens: a token is at least one byte of text. Also how many images there are."""
+    bound, images = TEMPLATE_TOKENS, 0
+    for message in messages:
+        bound += MESSAGE_TOKENS
+        content = message.get("content")
+        rest = {name: value for name, value in message.items() if name != "content"}
+        bound += len(msgspec.json.encode(rest))
+        for part in content if isinstance(content, list) else [content]:
+            if part is None:
+                continue
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(part, str):
+                bound += len(part.encode("utf-8", "surrogatepass"))
+            elif kind == "text" and isinstance(part.get("text"), str):
+                bound += len(part["text"].encode("utf-8", "surrogatepass"))
+            else:
+                bound += PART_TOKENS_MAX
+                images += kind == "image_url"
+    for name in ("tools", "functions", "response_format"):
+        if fields.get(name) is not None:
+            bound += len(msgspec.json.encode(fields[name])) + MESSAGE_TOKENS
+    return bound, images
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"The body is not valid JSON: {error}.", remedy="Send a JSON object with Content-Type: application/json."
+        ) from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.", remedy='Send {"model": …, "messages": […]}.')
+    return fields
+
+
+def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    first, others = fields.get("model"), fields.get("models")
+    if first is not None and not isinstance(first, str):
+        raise InvalidRequest("model: a string like demo/echo-1 is required.", field="model")
+    if others is not None and not (isinstance(others, list) and all(isinstance(model, str) for model in others)):
+        raise InvalidRequest("models: a list of model ids is required.", field="models")
+    found = tuple(dict.fromkeys([*([first] if first else []), *(others or [])]))
+    if not found:
+        raise InvalidRequest("model: name the model to call; GET /api/v1/models lists them.", field="model")
+    if len(found) > MODELS_MAX:
+        raise InvalidRequest(f"models: at most {MODELS_MAX}.", field="models")
+    return found
+
+
+def _preferences(fields: Mapping[str, Any]) -> Preferences:
+    provider = fields.get("provider")
+    if provider is None:
+        return Preferences()
+    if not isinstance(provider, dict):
+        raise InvalidRequest("provider: an object is required.", field="provider")
+    known = {"order", "only", "ignore", "allow_fallbacks", "data_collection", "zdr"}
+    for name in provider:
+        if name not in known and provider[name] is not None:
+            raise InvalidRequest(
+                f"provider.{name} is not supported yet.",
+                remedy=f"Supported: {', '.join(sorted(known))}.",
+                field="provider",
+            )
+    return Preferences(
+        order=_slugs(provider, "order"),
+        only=_slugs(provider, "only") if provider.get("only") is not None else None,
+        ignore=_slugs(provider, "ignore"),
+        allow_fallbacks=provider.get("allow_fallbacks") is not False,
+        no_training=provider.get("data_collection") == "deny",
+        no_retention=provider.get("zdr") is True,
+    )
+
+
+def _slugs(provider: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = provider.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(slug, str) for slug in value):
+        raise InvalidRequest(f"provider.{name}: a list of provider slugs is required.", field="provider")
+    return tuple(cast("list[str]", value))
+
+
+def _boolean(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{name}: true or false is required.", field=name)
+    return bool(value)
+
+
+def _integer(fields: Mapping[str, Any], name: str, least: int, most: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidRequest(f"{name}: a whole number from {least} to {most} is required.", field=name)
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX:
+        raise InvalidRequest(f"{name}: a string of at most {TEXT_CHARACTERS_MAX} characters is required.", field=name)
+    return value

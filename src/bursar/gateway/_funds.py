@@ -1,0 +1,171 @@
+"""Stop 4 and 7: where a request's money comes from. One protocol: hold, extend, settle, void.
+
+`DatabaseFunds` makes each of them one short database transaction. (The issue on money puts leases and a journal behind the
+same protocol.)
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from bursar import ledger
+from bursar.activity import Generation, GenerationStatus
+from bursar.gateway._apply import apply_settlement, apply_void
+from bursar.kernel.errors import PaymentRequired, Unavailable
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
+from bursar.kernel.money import Nanos
+from bursar.ledger import HoldState, InsufficientFunds, OpenHold
+from bursar.storage import SYSTEM, Database, Scope
+
+SETTLE_RETRY_SECONDS_FIRST = 0.1
+SETTLE_RETRY_SECONDS_LONGEST = 5.0
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger("bursar.funds")
+
+
+class InsufficientCredits(PaymentRequired):
+    """The available credits do not cover what the request could cost. `available` is in nanos."""
+
+    def __init__(self, sentence: str, *, available: Nanos, remedy: str | None = None) -> None:
+        super().__init__(sentence, remedy=remedy)
+        self.available = available
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be dispatched: the trace that survives whatever happens next."""
+
+    owner: OwnerId
+    generation: GenerationId
+    ceiling: Nanos
+    price_version: str
+    key: KeyId | None
+    user: UserId
+    model: str
+
+
+@dataclass(slots=True)
+class Hold:
+    """A reserve for one request. `amount` grows by extensions."""
+
+    owner: OwnerId
+    generation: GenerationId
+    amount: Nanos
+    opened_at: datetime
+    extensions: int = 0
+
+
+class Funds(Protocol):
+    async def hold(self, intent: Intent) -> Hold:
+        """Durable when it returns. Raises `InsufficientCredits`."""
+        ...
+
+    async def extend(self, hold: Hold, extra: Nanos) -> bool:
+        """Whether the credits covered `extra` more."""
+        ...
+
+    async def settle(self, hold: Hold, generation: Generation) -> Nanos:
+        """Charges the generation's cost and records it; durable when it returns. Returns what was charged.
+
+        A cost above the hold is covered from what is available, as far as that goes; the rest is the house's.
+        """
+        ...
+
+    async def void(self, hold: Hold, generation: Generation) -> None:
+        """Nothing came of it: gives everything back and records that, at a cost of 0."""
+        ...
+
+
+class DatabaseFunds:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def hold(self, intent: Intent) -> Hold:
+        opened = self._opened(intent)
+        try:
+            async with self._database.begin(Scope(intent.owner)) as tx:
+                await ledger.open_hold(tx, opened)
+        except InsufficientFunds:
+            async with self._database.snapshot(Scope(intent.owner)) as snapshot:
+                available = (await ledger.balance(snapshot, intent.owner)).available
+            raise InsufficientCredits("Insufficient credits.", available=available) from None
+        return Hold(intent.owner, intent.generation, intent.ceiling, opened.opened_at)
+
+    def _opened(self, intent: Intent) -> OpenHold:
+        return OpenHold(
+            owner=intent.owner,
+            generation=intent.generation,
+            amount=intent.ceiling,
+            node=self._database.node,
+            price_version=intent.price_version,
+            key=intent.key,
+            user=intent.user,
+            model=intent.model,
+            opened_at=self._database.clock.now(),
+        )
+
+    async def extend(self, hold: Hold, extra: Nanos) -> bool:
+        try:
+            async with self._database.begin(Scope(hold.owner)) as tx:
+                await ledger.extend_hold(tx, hold.owner, hold.generation, extra, hold.extensions + 1)
+        except InsufficientFunds:
+            return False
+        hold.extensions += 1
+        hold.amount = Nanos(hold.amount + extra)
+        return True
+
+    async def settle(self, hold: Hold, generation: Generation) -> Nanos:
+        missing = generation.cost_nanos - hold.amount
+        if missing > 0 and not await self._until_done(lambda: self.extend(hold, Nanos(missing))):
+            _log.warning("%s cost %d nanos more than could be held: the house bears it", generation.id, missing)
+
+        async def once() -> Nanos:
+            async with self._database.begin(Scope(hold.owner)) as tx:
+                return await apply_settlement(tx, generation) or Nanos(0)
+
+        return await self._until_done(once)
+
+    async def void(self, hold: Hold, generation: Generation) -> None:
+        async def once() -> bool:
+            async with self._database.begin(Scope(hold.owner)) as tx:
+                return await apply_void(tx, generation, HoldState.VOID)
+
+        await self._until_done(once)
+
+    async def _until_done(self, once: Callable[[], Awaitable[Result]]) -> Result:
+        """A settlement is owed: while the database is away it is tried again, for as long as the process lives."""
+        wait = SETTLE_RETRY_SECONDS_FIRST
+        while True:
+            try:
+                return await once()
+            except Unavailable as error:
+                _log.warning("a settlement waits for the database: %s", error.sentence)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, SETTLE_RETRY_SECONDS_LONGEST)
+
+
+async def recover_holds(database: Database) -> int:
+    """Gives back what this node held when it last died; returns how many requests that were. Run before serving."""
+    async with database.snapshot(SYSTEM) as snapshot:
+        left = await ledger.list_open_holds(snapshot, node=database.node)
+    for hold in left:
+        generation = Generation(
+            owner_id=hold.owner,
+            id=hold.generation,
+            created_at=hold.opened_at,
+            key_id=hold.key,
+            user_id=hold.user,
+            status=GenerationStatus.INTERRUPTED,
+            requested_model=hold.model,
+            model=hold.model,
+            price_version=hold.price_version,
+            finish_reason="error",
+        )
+        async with database.begin(SYSTEM) as tx:
+            await apply_void(tx, generation, HoldState.INTERRUPTED)
+    return len(left)

@@ -1,0 +1,154 @@
+"""Stop 6: a tap on the answer. Puts our ids, provider and cost in, keeps count of what arrived."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bursar.activity import UsageSource
+from bursar.catalog import Usage
+from bursar.gateway.plan import Attempt, Plan
+from bursar.providers import count_tokens
+
+TOKENS_REPORTED_MAX = 100_000_000
+"""A provider that reports more than this is not believed; what arrived is counted instead."""
+
+_FINISH = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "error": "error",
+}
+
+
+class Meter:
+    """One answer from one endpoint, whole or in chunks."""
+
+    def __init__(self, plan: Plan, attempt: Attempt, *, generation: str, created: int) -> None:
+        self._plan = plan
+        self._attempt = attempt
+        self._head = {"id": generation, "provider": attempt.endpoint.provider.name, "model": attempt.endpoint.model.id}
+        self._created = created
+        self._reported: Usage | None = None
+        self._pieces: list[str] = []
+        self.pieces_bytes = 0
+        """UTF-8 bytes of output so far: an upper bound of its visible tokens."""
+        self.finish_reason: str | None = None
+        self.native_finish_reason: str | None = None
+        self.upstream_id: str | None = None
+        self._choices_open: set[int] = set()
+
+    def chunk(self, upstream: dict[str, Any]) -> dict[str, Any]:
+        """The chunk as our client gets it. Its usage is kept for the last one."""
+        self._look(upstream)
+        return {
+            **self._head,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "choices": [self._choice(choice, "delta") for choice in upstream.get("choices") or []],
+            "system_fingerprint": upstream.get("system_fingerprint"),
+        }
+
+    def whole(self, upstream: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer as our client gets it, without its usage."""
+        self._look(upstream)
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "created": self._created,
+            "choices": [self._choice(choice, "message") for choice in upstream.get("choices") or []],
+            "system_fingerprint": upstream.get("system_fingerprint"),
+        }
+
+    def closing(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The last chunk of a stream: the usage."""
+        head = {**self._head, "object": "chat.completion.chunk", "created": self._created}
+        return {**head, "choices": [], "system_fingerprint": None, "usage": usage}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice seen so far said why it ended."""
+        return self.finish_reason is not None and not self._choices_open
+
+    def usage(self) -> tuple[Usage, UsageSource]:
+        """What the provider reported, hidden reasoning included; where it reported nothing, what arrived."""
+        if self._reported is not None:
+            return self._reported, UsageSource.REPORTED
+        if not self._pieces:
+            return Usage(requests=0), UsageSource.NONE
+        written = count_tokens("".join(self._pieces))
+        # A quarter of the bytes is what text takes on average; the bound of the plan is the most it can take.
+        return Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written), UsageSource.COUNTED
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._pieces)
+
+    def _look(self, upstream: dict[str, Any]) -> None:
+        identity = upstream.get("id")
+        if self.upstream_id is None and isinstance(identity, str):
+            self.upstream_id = identity[:200]
+        usage = upstream.get("usage")
+        if isinstance(usage, dict):
+            self._reported = _read_usage(usage) or self._reported
+
+    def _choice(self, choice: Any, part: str) -> dict[str, Any]:
+        choice = choice if isinstance(choice, dict) else {}
+        index = choice["index"] if isinstance(choice.get("index"), int) else 0
+        content = choice.get(part)
+        content = dict(content) if isinstance(content, dict) else {}
+        if part == "message":
+            content.setdefault("role", "assistant")
+        for piece in _texts(content):
+            self._pieces.append(piece)
+            self.pieces_bytes += len(piece.encode("utf-8", "surrogatepass"))
+        native = choice.get("finish_reason")
+        if native is None:
+            self._choices_open.add(index)
+        else:
+            self._choices_open.discard(index)
+            self.native_finish_reason = str(native)[:64]
+            self.finish_reason = _FINISH.get(self.native_finish_reason.lower(), "stop")
+        done = {"index": index, part: content, "finish_reason": None if native is None else self.finish_reason}
+        done["native_finish_reason"] = native
+        done["logprobs"] = choice.get("logprobs")
+        return done
+
+
+def _texts(content: dict[str, Any]) -> Iterable[str]:
+    """Every text that a message or a delta carries: content, reasoning, refusal, tool calls."""
+    for name in ("content", "reasoning", "reasoning_content", "refusal"):
+        if isinstance(content.get(name), str) and content[name]:
+            yield content[name]
+    calls = content.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        for name in ("name", "arguments"):
+            if isinstance(function, dict) and isinstance(function.get(name), str) and function[name]:
+                yield function[name]
+
+
+def _read_usage(usage: dict[str, Any]) -> Usage | None:
+    """None for counts that make no sense: negative, absurd, missing."""
+
+    def count(of: Any, name: str) -> int | None:
+        value = of.get(name) if isinstance(of, dict) else None
+        good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_REPORTED_MAX
+        return value if good else None
+
+    prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    if prompt is None or completion is None:
+        return None
+    inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=min(count(inputs, "cached_tokens") or 0, prompt),
+        cache_write_tokens=min(count(inputs, "cache_write_tokens") or 0, prompt),
+        reasoning_tokens=min(count(outputs, "reasoning_tokens") or 0, completion),
+    )

@@ -1,0 +1,320 @@
+"""One chat completion: seven stops, one direction. `Gateway.handle` is the only function that knows their order.
+
+1 door      bytes → request                  400, 413
+2 admit     key → caller, from memory        401, 403
+3 plan      request × catalogue → attempts   400, 404
+4 hold      the ceiling, durably             402
+5 dispatch  attempts until one answers       400, 502, 503, 504
+6 meter     ids, provider, cost; counting
+7 close     the settlement, durably; then the client gets the end
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from bursar.activity import Generation, GenerationStatus, UsageSource
+from bursar.catalog import Catalog, Usage, charge
+from bursar.gateway._admit import Admission, Caller
+from bursar.gateway._dispatch import Dispatcher, OpenedStream, Trace
+from bursar.gateway._door import ChatRequest, ClientGone, Headers, Receive, Scope, parse_chat, read_body, read_headers
+from bursar.gateway._exchange import DONE, Exchange, Send
+from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
+from bursar.gateway._meter import Meter
+from bursar.gateway._wire import encode, error_answer, error_object, usage_object
+from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, price_bound
+from bursar.kernel import money
+from bursar.kernel.clock import Clock
+from bursar.kernel.errors import BursarError
+from bursar.kernel.ids import GenerationId, new_generation_id
+from bursar.kernel.money import Nanos
+from bursar.providers import UpstreamFailed
+
+_log = logging.getLogger("bursar.gateway")
+
+
+class Broken(BursarError):
+    """A fault of ours; the log has it, the client does not."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One request past its hold: everything its settlement needs."""
+
+    generation: GenerationId
+    caller: Caller
+    headers: Headers
+    request: ChatRequest
+    plan: Plan
+    hold: Hold
+    trace: Trace
+    begun: float
+    attempt: Attempt | None = None
+    meter: Meter | None = None
+    first_token: float | None = None
+
+
+class Gateway:
+    """An ASGI application for `POST /api/v1/chat/completions`."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        funds: Funds,
+        dispatcher: Dispatcher,
+        catalog: Callable[[], Catalog],
+        clock: Clock,
+        credits_url: Callable[[Caller], str],
+    ) -> None:
+        self._admission = admission
+        self._funds = funds
+        self._dispatcher = dispatcher
+        self._catalog = catalog
+        self._clock = clock
+        self._credits_url = credits_url
+        self._closing: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        generation = new_generation_id(self._clock.now())
+        exchange = Exchange(receive, send, generation)
+        try:
+            await self.handle(scope, receive, exchange, generation)
+        except ClientGone:
+            pass
+        except BursarError as error:
+            await self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - the last resort: whatever it is, the client gets a whole answer without it
+            _log.exception("request %s failed", generation)
+            await self._refuse(exchange, Broken("Internal Server Error"))
+        finally:
+            await exchange.close()
+
+    async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId) -> None:
+        begun = self._clock.monotonic()
+        headers = read_headers(scope)
+        caller = await self._admission.admit_inference(headers.authorization)
+        request = parse_chat(await read_body(scope, receive), headers)
+        plan = make_plan(_demand(request), self._catalog())
+        hold = await self._hold(generation, caller, request, plan)
+        run = Run(generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
+        if request.stream:
+            await self._stream(exchange, run)
+        else:
+            await self._whole(exchange, run)
+
+    async def drain(self) -> None:
+        """Waits for settlements that are still being written; call it when no more requests come in."""
+        while self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _hold(self, generation: GenerationId, caller: Caller, request: ChatRequest, plan: Plan) -> Hold:
+        price_version = plan.attempts[0].pricing.version
+        intent = Intent(caller.owner, generation, plan.ceiling, price_version, caller.key, caller.user, plan.model)
+        try:
+            return await self._funds.hold(intent)
+        except InsufficientCredits as error:
+            raise _cannot_afford(plan, error.available, self._credits_url(caller), request.choices) from None
+
+    async def _whole(self, exchange: Exchange, run: Run) -> None:
+        # The client may leave; the provider works on and bills it, so the answer is waited for and charged all the same.
+        answer = await self._owed(self._complete(run))
+        await exchange.answer(200, {"content-type": "application/json"}, answer)
+
+    async def _complete(self, run: Run) -> bytes:
+        try:
+            run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace)
+            run.meter = self._meter(run, run.attempt)
+            answer = run.meter.whole(upstream)
+        except UpstreamFailed as error:
+            await self._close(run, GenerationStatus.FAILED, error)
+            raise
+        except BaseException:
+            await self._close(run, GenerationStatus.FAILED, Broken("Internal Server Error"))
+            raise
+        cost = await self._close(run, GenerationStatus.OK, None)
+        answer["usage"] = usage_object(run.meter.usage()[0], cost)
+        return encode(answer)
+
+    async def _stream(self, exchange: Exchange, run: Run) -> None:
+        opened: OpenedStream | None = None
+        failure: BursarError | None = None
+        status = GenerationStatus.OK
+        late: list[bytes] = []
+        try:
+            opened = await exchange.wait(self._dispatcher.open(run.plan, run.request.body, run.trace))
+            run.attempt = opened.attempt
+            run.meter = self._meter(run, opened.attempt)
+            late = await self._relay(exchange, run, opened)
+        except ClientGone:
+            status = GenerationStatus.CANCELLED
+        except BursarError as error:
+            failure, status = error, GenerationStatus.FAILED
+        except BaseException as error:
+            status = (
+                GenerationStatus.CANCELLED if isinstance(error, asyncio.CancelledError) else GenerationStatus.FAILED
+            )
+            await self._owed(self._close(run, status, None))
+            raise
+        finally:
+            if opened is not None:
+                await opened.rest.aclose()
+        cost = await self._owed(self._close(run, status, failure))
+        if status is GenerationStatus.CANCELLED:
+            return
+        if failure is not None and not exchange.started:
+            raise failure
+        if failure is not None:
+            late.append(_event(_error_chunk(run, failure)))
+        if run.meter is not None:
+            late.append(_event(run.meter.closing(usage_object(run.meter.usage()[0], cost))))
+        await exchange.write(b"".join(late) + DONE, last=True)
+
+    async def _relay(self, exchange: Exchange, run: Run, opened: OpenedStream) -> list[bytes]:
+        """Hands chunks on. Returns those from the end of the answer on, which must wait for the settlement."""
+        assert run.meter is not None
+        late: list[bytes] = []
+        covered = opened.attempt.completion_tokens
+        begun = iter(opened.begun)
+        chunk = next(begun, None)
+        while chunk is not None:
+            ours = run.meter.chunk(chunk)
+            if run.first_token is None and run.meter.has_output:
+                run.first_token = self._clock.monotonic()
+            if ours["choices"]:
+                if run.meter.is_finished or late:
+                    late.append(_event(ours))
+                else:
+                    await exchange.write(_event(ours))
+            # Bytes are an upper bound of visible tokens: the hold is extended before it could be used up.
+            if run.meter.pieces_bytes > covered and not run.meter.is_finished and run.request.max_tokens is None:
+                if not await self._funds.extend(run.hold, self._block(opened.attempt)):
+                    return [*late, _event(_cut_chunk(run))]
+                covered += STREAM_TOKENS
+            chunk = next(begun, None) or await exchange.wait(anext(opened.rest, None))
+        return late
+
+    def _block(self, attempt: Attempt) -> Nanos:
+        return price_bound(attempt.pricing, 0, STREAM_TOKENS, 0)
+
+    async def _close(self, run: Run, status: GenerationStatus, failure: BursarError | None) -> Nanos:
+        """Settles, or voids where nothing came of it; returns what was charged."""
+        usage, source = run.meter.usage() if run.meter is not None else (Usage(requests=0), UsageSource.NONE)
+        failed_empty = status is not GenerationStatus.OK and (run.meter is None or not run.meter.has_output)
+        if failed_empty:
+            usage, source = Usage(requests=0), UsageSource.NONE
+        elif source is UsageSource.NONE:
+            usage = Usage()
+        generation = self._generation(run, status, failure, usage, source)
+        if failed_empty:
+            await self._funds.void(run.hold, generation)
+            return Nanos(0)
+        return await self._funds.settle(run.hold, generation)
+
+    def _generation(
+        self, run: Run, status: GenerationStatus, failure: BursarError | None, usage: Usage, source: UsageSource
+    ) -> Generation:
+        endpoint = run.attempt.endpoint if run.attempt is not None else None
+        pricing = run.attempt.pricing if run.attempt is not None else None
+        finish = run.meter.finish_reason if run.meter is not None else None
+        return Generation(
+            owner_id=run.caller.owner,
+            id=run.generation,
+            created_at=run.hold.opened_at,
+            key_id=run.caller.key,
+            user_id=run.caller.user,
+            status=status,
+            requested_model=run.plan.model[:120],
+            model=endpoint.model.id if endpoint is not None else run.plan.model[:120],
+            provider=endpoint.provider.slug if endpoint is not None else None,
+            endpoint_id=endpoint.id if endpoint is not None else None,
+            upstream_id=run.meter.upstream_id if run.meter is not None else None,
+            streamed=run.request.stream,
+            cancelled=status is GenerationStatus.CANCELLED,
+            error_status=failure.status if failure is not None else None,
+            finish_reason="error" if status is GenerationStatus.FAILED else finish,
+            native_finish_reason=run.meter.native_finish_reason if run.meter is not None else None,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cost_nanos=charge(pricing, usage) if pricing is not None else Nanos(0),
+            usage_source=source,
+            price_version=pricing.version if pricing is not None else None,
+            first_token_ms=None if run.first_token is None else int((run.first_token - run.begun) * 1000),
+            duration_ms=int((self._clock.monotonic() - run.begun) * 1000),
+            attempts=json.dumps(run.trace.tried),
+            http_referer=run.headers.http_referer,
+            app_title=run.headers.app_title,
+            user_agent=run.headers.user_agent,
+            external_user=run.request.external_user,
+            session_id=run.request.session_id,
+        )
+
+    def _meter(self, run: Run, attempt: Attempt) -> Meter:
+        return Meter(run.plan, attempt, generation=run.generation, created=int(self._clock.now().timestamp()))
+
+    async def _owed(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Runs to its end in a task of its own: a client that disconnects cancels the request, never what it owes."""
+        task = asyncio.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return await asyncio.shield(task)
+
+    async def _refuse(self, exchange: Exchange, error: BursarError) -> None:
+        if not exchange.started:
+            await exchange.answer(*error_answer(error))
+
+
+def _demand(request: ChatRequest) -> Demand:
+    return Demand(
+        models=request.models,
+        prompt_tokens=request.prompt_tokens_bound,
+        images=request.images,
+        max_tokens=request.max_tokens,
+        choices=request.choices,
+        stream=request.stream,
+        preferences=request.preferences,
+    )
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def _error_chunk(run: Run, failure: BursarError) -> dict[str, Any]:
+    """An error inside a stream whose status line has left: a chunk as the SDKs parse it."""
+    return {
+        "id": run.generation,
+        "object": "chat.completion.chunk",
+        "created": int(run.hold.opened_at.timestamp()),
+        "model": run.attempt.endpoint.model.id if run.attempt is not None else run.plan.model,
+        "provider": run.attempt.endpoint.provider.name if run.attempt is not None else None,
+        "system_fingerprint": None,
+        "error": error_object(failure),
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "native_finish_reason": None}],
+    }
+
+
+def _cut_chunk(run: Run) -> dict[str, Any]:
+    """The clean end of a stream that the credits cover no further."""
+    assert run.meter is not None
+    choice = {"index": 0, "delta": {}, "finish_reason": "length"}
+    return run.meter.chunk({"choices": [choice]})
+
+
+def _cannot_afford(plan: Plan, available: Nanos, credits_url: str, choices: int) -> InsufficientCredits:
+    wanted = plan.completion_tokens
+    affordable = affordable_tokens(plan, available)
+    if affordable <= 0:
+        sentence = f"Insufficient credits: {money.format_credits(available)} are available."
+    else:
+        sentence = (
+            f"This request requires more credits, or fewer max_tokens. You requested up to {wanted // choices} tokens, "
+            f"but can only afford {affordable // choices}."
+        )
+    return InsufficientCredits(sentence, available=available, remedy=f"Add credits at {credits_url}.")
