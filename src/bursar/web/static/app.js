@@ -127,7 +127,7 @@ const hideTip = () => {
 const showTip = (bar, x, y) => {
   if (tip.shown !== bar) {
     const content = JSON.parse(bar.dataset.tip);
-    const header = make("header");
+    const header = make("div");
     header.append(make("span", "", content.title), make("span", "", content.total));
     const list = make("ul");
     for (const [color, name, text] of content.rows) {
