@@ -5,7 +5,7 @@ from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
-from bursar.reports.overview import Overview, Share, overview
+from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
 
@@ -31,6 +31,7 @@ __all__ = [
     "billing",
     "contexts_of",
     "credit_totals",
+    "days_left",
     "export_rows",
     "filter_choices",
     "key_list",

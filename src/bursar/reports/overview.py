@@ -30,8 +30,9 @@ BURN_DAYS = 7
 
 @dataclass(frozen=True)
 class Share:
-    """One of the dearest models, keys or members of the last 30 days."""
+    """One of the dearest models, keys or members of the last 30 days; `id` is what the activity can be filtered by."""
 
+    id: str
     name: str
     cost: Nanos
     requests: int
@@ -61,11 +62,10 @@ async def overview(snapshot: Snapshot, owner: OwnerId) -> Overview:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     month = today - timedelta(days=29)
     balance = await ledger.balance(snapshot, owner)
-    burned = (await totals(snapshot, owner, now - timedelta(days=BURN_DAYS), None)).cost
     recent = await activity_feed(snapshot, owner, ActivityFilter(), None, TOP)
     return Overview(
         balance=balance,
-        days_left=balance.available * BURN_DAYS // burned if burned else None,
+        days_left=await days_left(snapshot, owner, balance),
         spent_today=(await totals(snapshot, owner, today, None)).cost,
         spent_week=(await totals(snapshot, owner, today - timedelta(days=6), None)).cost,
         spent_month=(await totals(snapshot, owner, month, None)).cost,
@@ -80,6 +80,12 @@ async def overview(snapshot: Snapshot, owner: OwnerId) -> Overview:
     )
 
 
+async def days_left(snapshot: Snapshot, owner: OwnerId, balance: Balance) -> int | None:
+    """How long the balance lasts at the present burn rate, in whole days; None where nothing was spent."""
+    burned = (await totals(snapshot, owner, snapshot.now - timedelta(days=BURN_DAYS), None)).cost
+    return balance.available * BURN_DAYS // burned if burned else None
+
+
 async def _top(
     snapshot: Snapshot, owner: OwnerId, since: datetime, column: ColumnElement[Any], named_by: str | None
 ) -> Sequence[Share]:
@@ -92,7 +98,9 @@ async def _top(
         .limit(TOP)
     )
     names = await _names(snapshot, named_by, [row.name for row in rows])
-    return [Share(names.get(row.name, row.name or "Chat"), Nanos(int(row.cost)), int(row.requests)) for row in rows]
+    return [
+        Share(row.name, names.get(row.name, row.name or "Chat"), Nanos(int(row.cost)), int(row.requests)) for row in rows
+    ]
 
 
 async def _names(snapshot: Snapshot, named_by: str | None, ids: Sequence[str]) -> dict[str, str]:
