@@ -5,6 +5,7 @@ Each opens the transaction, checks the permission inside it, touches several roo
 
 from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
+from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
 from bursar.actions.create_organization import create_organization
 from bursar.actions.grant_credits import grant_credits
@@ -21,10 +22,12 @@ __all__ = [
     "SignUpClosed",
     "add_member",
     "add_user",
+    "become_operator",
     "create_key",
     "create_organization",
     "delete_key",
     "grant_credits",
+    "invite_operator",
     "make_sign_in_link",
     "receive_event",
     "rename_user",

@@ -9,7 +9,12 @@ from bursar.storage import Tx
 
 MAIL_TOPIC = "mail"
 
-_PAGES = {LinkPurpose.VERIFY_EMAIL: "verify", LinkPurpose.SET_PASSWORD: "set-password", LinkPurpose.SIGN_IN: "link"}
+_PAGES = {
+    LinkPurpose.VERIFY_EMAIL: "verify",
+    LinkPurpose.SET_PASSWORD: "set-password",
+    LinkPurpose.SIGN_IN: "link",
+    LinkPurpose.BECOME_OPERATOR: "become-operator",
+}
 _MESSAGES = {LinkPurpose.VERIFY_EMAIL: verify_email, LinkPurpose.SET_PASSWORD: set_password}
 
 

@@ -1,7 +1,7 @@
 """People: users, sessions, verified e-mail, passwords, one-time links. (Passkeys, single sign-on: later issues; a session is
 opened by whoever proved who signs in, so they add a proof and change nothing here.)"""
 
-from bursar.identity._links import LINK_LIFETIME, LinkPurpose, OneTimeLink, mint_link, peek_link, spend_link
+from bursar.identity._links import LINK_LIFETIME, NOBODY, LinkPurpose, OneTimeLink, mint_link, peek_link, spend_link
 from bursar.identity._passwords import Passwords
 from bursar.identity._rules import normalize_email, require_email, require_name, require_password
 from bursar.identity._sessions import (
@@ -15,12 +15,13 @@ from bursar.identity._sessions import (
 from bursar.identity._users import (
     User,
     add_user,
-    count_users,
     find_by_email,
     find_password_hash,
     find_user,
     get_by_email,
     get_user,
+    has_operator,
+    list_users,
     mark_verified,
     rename,
     set_password,
@@ -29,6 +30,7 @@ from bursar.identity._users import (
 
 __all__ = [
     "LINK_LIFETIME",
+    "NOBODY",
     "SESSION_LIFETIME",
     "LinkPurpose",
     "OneTimeLink",
@@ -36,7 +38,6 @@ __all__ = [
     "Session",
     "User",
     "add_user",
-    "count_users",
     "end_session",
     "end_sessions_of",
     "find_by_email",
@@ -45,6 +46,8 @@ __all__ = [
     "find_user",
     "get_by_email",
     "get_user",
+    "has_operator",
+    "list_users",
     "mark_verified",
     "mint_link",
     "normalize_email",

@@ -12,6 +12,9 @@ from bursar.kernel.ids import UserId
 from bursar.kernel.secrets import hash_secret, mint_token
 from bursar.storage import Snapshot, Tx, strip
 
+NOBODY = UserId("nobody")
+"""Stands in a link for somebody who has no user yet."""
+
 _links = tables.links
 
 
@@ -20,6 +23,8 @@ class LinkPurpose(StrEnum):
     """Proves that the address is read by its owner."""
     SIGN_IN = "sign_in"
     """Signs in once; only the installation's own terminal prints these."""
+    BECOME_OPERATOR = "become_operator"
+    """Makes the first user, who is the operator; printed by `bursar serve` while there is none."""
     SET_PASSWORD = "set_password"  # noqa: S105 - a purpose, not a password
     """Lets its bearer set a password and verifies the address it was sent to; does not sign in."""
 
@@ -27,6 +32,7 @@ class LinkPurpose(StrEnum):
 LINK_LIFETIME = {
     LinkPurpose.VERIFY_EMAIL: timedelta(days=2),
     LinkPurpose.SIGN_IN: timedelta(days=1),
+    LinkPurpose.BECOME_OPERATOR: timedelta(days=7),
     LinkPurpose.SET_PASSWORD: timedelta(days=2),
 }
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,8 +104,13 @@ async def find_password_hash(snapshot: Snapshot, user: UserId) -> str | None:
     return None if found is None else str(found)
 
 
-async def count_users(snapshot: Snapshot) -> int:
-    return int(await snapshot.scalar(select(func.count()).select_from(_users)))
+async def list_users(snapshot: Snapshot) -> Sequence[User]:
+    """Everybody, longest here first."""
+    return [_user(row) for row in await snapshot.all(select(_users).order_by(_users.c.id))]
+
+
+async def has_operator(snapshot: Snapshot) -> bool:
+    return bool(await snapshot.scalar(select(func.count()).select_from(_users).where(_users.c.is_operator)))
 
 
 async def mark_verified(tx: Tx, user: UserId) -> bool:

@@ -8,9 +8,11 @@ from bursar.organizations._store import (
     create,
     find_by_slug,
     find_role,
+    get_by_slug,
     get_organization,
     list_members,
     list_of_user,
+    list_organizations,
 )
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "create",
     "find_by_slug",
     "find_role",
+    "get_by_slug",
     "get_organization",
     "list_members",
     "list_of_user",
+    "list_organizations",
     "require_organization_name",
     "require_slug",
     "slug_from",

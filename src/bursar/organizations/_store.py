@@ -98,6 +98,21 @@ async def find_by_slug(snapshot: Snapshot, slug: str) -> Organization | None:
     return None if row is None else _organization(row)
 
 
+async def get_by_slug(snapshot: Snapshot, slug: str) -> Organization:
+    """Raises `NoSuchOrganization`."""
+    found = await find_by_slug(snapshot, slug)
+    if found is None:
+        raise NoSuchOrganization(
+            f"There is no organization {slug[:60]}.", remedy="`bursar organizations list` shows what there is."
+        )
+    return found
+
+
+async def list_organizations(snapshot: Snapshot) -> Sequence[Organization]:
+    """All of the installation's, oldest first."""
+    return [_organization(row) for row in await snapshot.all(select(_organizations).order_by(_organizations.c.id))]
+
+
 async def get_organization(snapshot: Snapshot, organization: OrganizationId) -> Organization:
     row = await snapshot.first(select(_organizations).where(_organizations.c.id == organization))
     if row is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, func, select, type_coerce
+from sqlalchemy import BigInteger, func, select, type_coerce
 
 from bursar import ledger, payments
 from bursar.activity import tables as activity_tables
@@ -89,7 +89,7 @@ async def _moves(snapshot: Snapshot, owner: OwnerId, since: datetime, until: dat
         for found in await ledger.list_transfers(snapshot, owner, kinds, since, until)
     ]
     day = type_coerce(_hours.c.hour, BigInteger) // DAY_MICROSECONDS
-    by_day: Select[Any] = (
+    by_day = (
         select(
             day.label("day"), func.sum(_hours.c.cost_nanos).label("cost"), func.sum(_hours.c.requests).label("requests")
         )

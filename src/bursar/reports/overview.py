@@ -99,7 +99,8 @@ async def _top(
     )
     names = await _names(snapshot, named_by, [row.name for row in rows])
     return [
-        Share(row.name, names.get(row.name, row.name or "Chat"), Nanos(int(row.cost)), int(row.requests)) for row in rows
+        Share(row.name, names.get(row.name, row.name or "Chat"), Nanos(int(row.cost)), int(row.requests))
+        for row in rows
     ]
 
 

@@ -8,7 +8,8 @@ from bursar.storage._changes import Change, Changes
 from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
 from bursar.storage._follow import follow, forget_old_changes
-from bursar.storage._migrate import head_revision, migrate
+from bursar.storage._installation import WrongSecret, check_secret, recall, remember
+from bursar.storage._migrate import current_revision, head_revision, migrate
 from bursar.storage._outbox import (
     OutboxMessage,
     list_kept,
@@ -35,6 +36,9 @@ __all__ = [
     "Snapshot",
     "Tx",
     "UtcTime",
+    "WrongSecret",
+    "check_secret",
+    "current_revision",
     "follow",
     "forget_old_changes",
     "head_revision",
@@ -44,6 +48,8 @@ __all__ = [
     "mark_kept",
     "metadata",
     "migrate",
+    "recall",
+    "remember",
     "strip",
     "strip_expired",
     "take",

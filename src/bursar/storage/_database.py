@@ -2,11 +2,11 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Executable, Row, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +29,8 @@ POSTGRES_CONNECTIONS = 16
 SQLITE_READERS = 4
 WAIT_SECONDS = 30
 """How long a transaction waits for a connection before it is refused as `DatabaseBusy`."""
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger("bursar.database")
 
@@ -81,6 +83,10 @@ class Snapshot:
 
     async def scalar(self, statement: Executable) -> Any:
         return await self._connection.scalar(statement)
+
+    async def run_sync(self, look: Callable[[Connection], Result]) -> Result:
+        """Runs a function that inspects the connection; for migrations."""
+        return await self._connection.run_sync(look)
 
 
 class Tx(Snapshot):
@@ -152,7 +158,7 @@ class Database:
         self.sealer = sealer
         self.node = node
         self.changes = Changes()
-        self.on_enqueued: list[Any] = []
+        self.on_enqueued: list[Callable[[], None]] = []
         self.dialect: Literal["sqlite", "postgresql"] = (
             "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
         )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, inspect, text
 
 from bursar.kernel import errors
-from bursar.storage._database import Database
+from bursar.storage._database import SYSTEM, Database
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 7_281_953_011
@@ -27,6 +27,12 @@ class CannotMigrate(errors.SettingsError):
 def head_revision() -> str:
     """The newest migration: files are named `v0001_…`, and the name's first part is the revision."""
     return max(path.name.split("_")[0] for path in (_SCRIPTS / "versions").glob("v*.py"))
+
+
+async def current_revision(database: Database) -> str | None:
+    """The schema's revision, None for an empty database. Changes nothing."""
+    async with database.snapshot(SYSTEM) as snapshot:
+        return await snapshot.run_sync(_current)
 
 
 async def migrate(database: Database) -> bool:

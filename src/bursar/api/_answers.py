@@ -1,0 +1,117 @@
+"""Our records as OpenRouter's clients read them: every key that a strict client requires is always there."""
+
+import json
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+from bursar.activity import Generation
+from bursar.kernel.ids import OwnerId, is_personal
+from bursar.kernel.money import to_credits
+from bursar.keys import Key, KeyKind
+from bursar.reports import CreditTotals, KeyUsage
+
+_NAMESPACE = UUID("6f0f5f0a-3c0e-5b0c-9a4e-b0c5a5b0c5a5")
+_ZERO = Decimal(0)
+
+
+def workspace_of(owner: OwnerId) -> str:
+    """Workspaces exist on the wire only: a stable UUID per owner."""
+    return str(uuid5(_NAMESPACE, owner))
+
+
+def key(found: Key, usage: KeyUsage, totals: CreditTotals) -> dict[str, Any]:
+    is_management = found.kind is KeyKind.MANAGEMENT
+    return {
+        "label": found.label,
+        "limit": None,
+        "limit_remaining": None,
+        "limit_reset": None,
+        "include_byok_in_limit": False,
+        "usage": to_credits(usage.total),
+        "usage_daily": to_credits(usage.daily),
+        "usage_weekly": to_credits(usage.weekly),
+        "usage_monthly": to_credits(usage.monthly),
+        "byok_usage": _ZERO,
+        "byok_usage_daily": _ZERO,
+        "byok_usage_weekly": _ZERO,
+        "byok_usage_monthly": _ZERO,
+        "is_free_tier": totals.total_credits == 0,
+        "is_management_key": is_management,
+        "is_provisioning_key": is_management,
+        "creator_user_id": found.creator,
+        "organization_id": None if is_personal(found.owner) else found.owner,
+        "workspace_id": workspace_of(found.owner),
+        "allowed_data_regions": ["global"],
+        "budgets": [],
+        "effective_budget": None,
+        # -1: no such limit here; the keys are there because strict clients require them.
+        "free_model_daily_requests": {"limit": -1, "used": 0, "remaining": -1},
+        "rate_limit": {"interval": "10s", "note": "This field is deprecated and safe to ignore.", "requests": -1},
+        "expires_at": None,
+    }
+
+
+def credits_(totals: CreditTotals) -> dict[str, Any]:
+    return {"total_credits": to_credits(totals.total_credits), "total_usage": to_credits(totals.total_usage)}
+
+
+def generation(found: Generation) -> dict[str, Any]:
+    cost = to_credits(found.cost_nanos)
+    first = found.first_token_ms
+    return {
+        "id": found.id,
+        "created_at": found.created_at.isoformat().replace("+00:00", "Z"),
+        "model": found.model,
+        "provider_name": found.provider,
+        "usage": cost,
+        "total_cost": cost,
+        "is_byok": False,
+        "origin": found.http_referer or "",
+        "data_region": "global",
+        "streamed": found.streamed,
+        "cancelled": found.cancelled,
+        "latency": found.duration_ms if first is None else first,
+        "generation_time": found.duration_ms if first is None else found.duration_ms - first,
+        "moderation_latency": None,
+        "finish_reason": found.finish_reason,
+        "native_finish_reason": found.native_finish_reason,
+        "tokens_prompt": found.prompt_tokens,
+        "tokens_completion": found.completion_tokens,
+        "native_tokens_prompt": found.prompt_tokens,
+        "native_tokens_completion": found.completion_tokens,
+        "native_tokens_reasoning": found.reasoning_tokens,
+        "native_tokens_cached": found.cached_tokens,
+        "native_tokens_completion_images": None,
+        "num_media_prompt": None,
+        "num_media_completion": None,
+        "num_input_audio_prompt": None,
+        "num_search_results": None,
+        "num_fetches": None,
+        "cache_discount": None,
+        "upstream_inference_cost": None,
+        "upstream_id": found.upstream_id,
+        "app_id": None,
+        "http_referer": found.http_referer,
+        "user_agent": found.user_agent,
+        "external_user": found.external_user,
+        "api_type": found.api_type,
+        "router": None,
+        "preset_id": None,
+        "service_tier": None,
+        "web_search_engine": None,
+        "provider_responses": [
+            {
+                "status": attempt["status"],
+                "endpoint_id": attempt["endpoint_id"],
+                "id": found.upstream_id,
+                "is_byok": False,
+                "latency": attempt["latency_ms"],
+                "model_permaslug": attempt["model"],
+                "provider_name": attempt["provider_name"],
+            }
+            for attempt in json.loads(found.attempts)
+        ],
+        "workspace_id": workspace_of(found.owner_id),
+        "session_id": found.session_id,
+    }

@@ -1,0 +1,252 @@
+"""The composition: the only place that builds long-lived objects and that knows every room."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bursar.activity.tables
+import bursar.audit.tables
+import bursar.identity.tables
+import bursar.keys.tables
+import bursar.ledger.tables
+import bursar.organizations.tables
+import bursar.payments.tables
+import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
+from bursar import catalog, storage
+from bursar.api import ApiParts, create_api
+from bursar.catalog import Catalog, Provider
+from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Gateway, recover_holds
+from bursar.identity import Passwords
+from bursar.jobs import Jobs
+from bursar.kernel.clock import Clock, SystemClock
+from bursar.kernel.errors import SettingsError
+from bursar.keys import KeyChecker
+from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
+from bursar.processors import SandboxProcessor
+from bursar.providers import Providers, discover_local
+from bursar.settings import Settings
+from bursar.storage import Database, DataDir, Sealer
+from bursar.web import WebParts, create_web
+
+Asgi = Callable[[Mapping[str, Any], Any, Any], Awaitable[None]]
+
+CHAT_PATHS = frozenset({"/api/v1/chat/completions", "/api/v1/chat/completions/"})
+EXAMPLE_MODEL = "demo/echo-1"
+
+_log = logging.getLogger("bursar.app")
+
+
+@dataclass
+class Installation:
+    """What every command needs: the data directory, its secret and the database. `open_installation` makes it."""
+
+    settings: Settings
+    data_dir: DataDir
+    clock: Clock
+    secret: bytes
+    database: Database
+    checker: KeyChecker
+    public_url: str
+    passwords: Passwords = field(default_factory=Passwords)
+
+    async def close(self) -> None:
+        self.passwords.close()
+        await self.database.close()
+        self.data_dir.unlock()
+
+
+async def open_installation(settings: Settings, *, public_url: str | None = None) -> Installation:
+    """Takes the data directory for this process and brings the schema up to date.
+
+    Raises `DataDirInUse`, `SettingsError` and what `storage.migrate` raises.
+    """
+    clock = SystemClock()
+    data_dir = DataDir(settings.data_dir)
+    data_dir.lock()
+    secret = data_dir.secret(settings.secret)
+    url = settings.database_url or data_dir.database_url
+    database = Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node())
+    installation = Installation(
+        settings=settings,
+        data_dir=data_dir,
+        clock=clock,
+        secret=secret,
+        database=database,
+        checker=KeyChecker(secret),
+        public_url=settings.public_url or public_url or f"http://{settings.host}:{settings.port}",
+    )
+    try:
+        await storage.migrate(database)
+        await storage.check_secret(database, secret)
+    except BaseException:
+        await installation.close()
+        raise
+    return installation
+
+
+class CatalogHolder:
+    """The present catalogue. A reload that fails keeps the old one."""
+
+    def __init__(self, settings: Settings, clock: Clock, *, demo: bool, real_providers: bool) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._demo = demo
+        self._real_providers = real_providers
+        self._catalog = Catalog([], [], [])
+
+    def __call__(self) -> Catalog:
+        return self._catalog
+
+    async def load(self) -> None:
+        """Raises `CatalogError`, naming file and line."""
+        variables = self._settings.provider_variables
+        local_models: dict[str, list[str]] = {}
+        if catalog.OLLAMA_VARIABLE in variables:
+            local_models["ollama"] = await discover_local(_local_url(variables[catalog.OLLAMA_VARIABLE]))
+        self._catalog = catalog.load(
+            demo=self._demo,
+            file=self._settings.catalog,
+            environment=variables,
+            real_providers=self._real_providers,
+            clock=self._clock,
+            local_models=local_models,
+        )
+
+    async def reload(self) -> None:
+        try:
+            await self.load()
+        except SettingsError as error:
+            _log.error("the catalogue was not reloaded: %s %s", error.sentence, error.remedy or "")
+        else:
+            _log.info("the catalogue was reloaded: %r", self._catalog)
+
+    @property
+    def spends_real_money(self) -> bool:
+        return any(endpoint.provider.real for endpoint in self._catalog.endpoints())
+
+    def example_model(self) -> str:
+        """A model for snippets: the demo's, else the first that has a price."""
+        offered = [endpoint.model.id for endpoint in self._catalog.endpoints() if endpoint.pricing is not None]
+        return EXAMPLE_MODEL if EXAMPLE_MODEL in offered or not offered else offered[0]
+
+
+def _local_url(value: str) -> str:
+    try:
+        return catalog.local_base_url(value)
+    except ValueError:
+        raise SettingsError(
+            f"{catalog.OLLAMA_VARIABLE} is not an address.", remedy="Write it like 127.0.0.1:11434."
+        ) from None
+
+
+class Server:
+    """Everything that serves: gateway, API, pages, jobs."""
+
+    def __init__(self, installation: Installation, catalog_holder: CatalogHolder, *, pace: float = 1.0) -> None:
+        settings = installation.settings
+        database, clock = installation.database, installation.clock
+        self.installation = installation
+        self.catalog = catalog_holder
+        self.mailer = make_mailer(settings)
+        self.providers = Providers(clock=clock, pace=pace)
+        self.admission = Admission(database, installation.checker, clock)
+        self.gateway = Gateway(
+            admission=self.admission,
+            funds=DatabaseFunds(database),
+            dispatcher=Dispatcher(self.providers, self._credential),
+            catalog=catalog_holder,
+            clock=clock,
+            credits_url=lambda _caller: f"{installation.public_url}/credits",
+        )
+        self.jobs = Jobs(database, self.mailer)
+        self._api = create_api(ApiParts(database, self.admission, catalog_holder))
+        sandbox = SandboxProcessor(installation.secret) if sandbox_is_on(settings, catalog_holder) else None
+        self.sells_credits = sandbox is not None
+        self._web = create_web(
+            WebParts(
+                database=database,
+                clock=clock,
+                passwords=installation.passwords,
+                checker=installation.checker,
+                processor=sandbox,
+                sandbox=sandbox,
+                public_url=installation.public_url,
+                api_base=f"{installation.public_url}/api/v1",
+                example_model=catalog_holder.example_model,
+                sign_up_is_open=settings.sign_up == "open",
+                mail_delivers=self.mailer.delivers,
+                support_email=settings.support_email,
+                secret=installation.secret,
+            )
+        )
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """The ASGI application. Requests for models go past every framework."""
+        path = scope.get("path", "")
+        if path in CHAT_PATHS and scope["type"] == "http" and scope["method"] == "POST":
+            await self.gateway(scope, receive, send)
+        elif path.startswith("/api/"):
+            await self._api(scope, receive, send)  # type: ignore[arg-type]
+        else:
+            await self._web(scope, receive, send)
+
+    async def start(self) -> None:
+        """Gives back what a process before this one held when it died, and starts the jobs."""
+        interrupted = await recover_holds(self.installation.database)
+        if interrupted:
+            _log.warning(
+                "%d requests were interrupted when Bursar last stopped; nothing was charged for them", interrupted
+            )
+        self.jobs.start()
+
+    async def stop(self) -> None:
+        """After the last request: waits for what is owed, then lets go of everything."""
+        await self.gateway.drain()
+        await self.jobs.stop()
+        await self.providers.close()
+        await self.installation.close()
+
+    def _credential(self, provider: Provider) -> str | None:
+        if provider.credential_env is not None:
+            return self.installation.settings.credential(provider.credential_env)
+        if provider.credential_file is not None:
+            return Path(provider.credential_file).read_text(encoding="utf-8").strip()
+        return None
+
+
+def sandbox_is_on(settings: Settings, holder: CatalogHolder) -> bool:
+    """Sandbox credits never meet a provider that costs the operator money, unless a setting says so by its name."""
+    if settings.payments != "sandbox":
+        return False
+    return not holder.spends_real_money or settings.let_sandbox_credits_spend_real_money
+
+
+def make_mailer(settings: Settings) -> Mailer:
+    if settings.smtp_host is None:
+        return ConsoleMailer()
+    if settings.smtp_sender is None:
+        raise SettingsError(
+            "BURSAR_SMTP_HOST is set, but BURSAR_SMTP_SENDER is not.", remedy="Set it like: Bursar <bursar@example.com>"
+        )
+    return SmtpMailer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.smtp_sender,
+        username=settings.smtp_username,
+        password=settings.smtp_password,
+        security=settings.smtp_security,
+    )
+
+
+def run_in_loop(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Runs a coroutine function in an event loop of its own, uvloop's."""
+    import uvloop
+
+    async def entry() -> Any:
+        return await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(entry())

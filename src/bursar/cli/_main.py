@@ -1,0 +1,300 @@
+"""The commands. Each reads its options, calls one operation, and answers."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bursar import __version__
+from bursar.cli._output import answer, refusals
+from bursar.kernel.errors import SettingsError
+
+app = typer.Typer(
+    name="bursar",
+    help="Bursar: a self-hosted LLM gateway for companies.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+users = typer.Typer(help="People.", no_args_is_help=True, rich_markup_mode=None)
+organizations = typer.Typer(help="Organizations.", no_args_is_help=True, rich_markup_mode=None)
+members = typer.Typer(help="Who is in which organization.", no_args_is_help=True, rich_markup_mode=None)
+credits_ = typer.Typer(help="Credits.", no_args_is_help=True, rich_markup_mode=None)
+keys = typer.Typer(help="API keys and management keys.", no_args_is_help=True, rich_markup_mode=None)
+for name, group in (
+    ("users", users),
+    ("organizations", organizations),
+    ("members", members),
+    ("credits", credits_),
+    ("keys", keys),
+):
+    app.add_typer(group, name=name)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="The data directory (BURSAR_DATA_DIR, else ./data).", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Port = Annotated[
+    int | None, typer.Option("--port", help="The port to listen on; 0 takes a free one.", show_default=False)
+]
+Host = Annotated[str | None, typer.Option("--host", help="The address to listen on.", show_default=False)]
+Organization = Annotated[
+    str | None, typer.Option("--organization", help="The organization's slug.", show_default=False)
+]
+
+
+def run() -> None:
+    """The entry point of the command."""
+    app()
+
+
+def _example(text: str) -> str:
+    return f"Example: {text}"
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        print(f"bursar {__version__}")
+        raise typer.Exit
+    del context
+
+
+@app.command(epilog=_example("bursar demo --port 8484 --data-dir ./data"))
+def demo(
+    port: Port = None,
+    data_dir: DataDir = None,
+    host: Host = None,
+    as_json: Json = False,
+    with_history: Annotated[
+        bool, typer.Option("--with-history", help="Add a month of plausible activity, once.")
+    ] = False,
+    real_providers: Annotated[
+        bool, typer.Option("--real-providers", help="Also use the providers whose API keys are in the environment.")
+    ] = False,
+    pace: Annotated[
+        float, typer.Option("--pace", help="How slow the demo provider is: 1 human, 0 at once.", min=0)
+    ] = 1.0,
+) -> None:
+    """Start a ready installation: an operator, an organization with an admin and a member, credits, a key."""
+    from bursar.cli import _demo
+
+    with refusals(as_json=as_json):
+        _demo.run(
+            port=port,
+            data_dir=data_dir,
+            host=host,
+            as_json=as_json,
+            with_history=with_history,
+            real_providers=real_providers,
+            pace=pace,
+        )
+
+
+@app.command(epilog=_example("BURSAR_PUBLIC_URL=https://bursar.example.com bursar serve --host 0.0.0.0"))
+def serve(port: Port = None, data_dir: DataDir = None, host: Host = None) -> None:
+    """Start Bursar for production. The first start prints a link that makes you its operator."""
+    from bursar.cli import _serve
+
+    with refusals(as_json=False):
+        _serve.run(port=port, data_dir=data_dir, host=host)
+
+
+@app.command(epilog=_example("bursar migrate --data-dir ./data"))
+def migrate(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Bring the database's schema to this version's. `serve` does the same when it starts."""
+    from bursar.app import open_installation
+    from bursar.storage import head_revision
+
+    async def work() -> None:
+        await (await open_installation(_settings(data_dir))).close()
+
+    with refusals(as_json=as_json):
+        asyncio.run(work())
+        head = head_revision()
+        answer({"schema": head}, as_json=as_json, text=f"The schema is {head}.")
+
+
+@app.command(epilog=_example("bursar doctor --data-dir ./data"))
+def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check the settings, the data directory, the database, the catalogue and its credentials. Changes nothing."""
+    from bursar.cli import _doctor
+
+    with refusals(as_json=as_json):
+        _doctor.run(data_dir=data_dir, as_json=as_json)
+
+
+@users.command("add", epilog=_example("bursar users add --email ana@example.com --name 'Ana Ruiz'"))
+def users_add(
+    email: Annotated[str, typer.Option("--email")],
+    name: Annotated[str, typer.Option("--name")],
+    verified: Annotated[bool, typer.Option("--verified", help="You vouch for the address.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Make the person an operator.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Add a person; prints the link by which they choose a password."""
+    result = _operate(data_dir, as_json, "users.add", email=email, name=name, verified=verified, operator=operator)
+    answer(
+        result,
+        as_json=as_json,
+        text=f"Added {result['email']}. They choose a password here:\n{result['set_password_url']}",
+    )
+
+
+@users.command("reset", epilog=_example("bursar users reset --email ana@example.com"))
+def users_reset(
+    email: Annotated[str, typer.Option("--email")], data_dir: DataDir = None, as_json: Json = False
+) -> None:
+    """Print a new link to choose a password: the way back in."""
+    result = _operate(data_dir, as_json, "users.reset", email=email)
+    answer(
+        result, as_json=as_json, text=f"{result['email']} chooses a new password here:\n{result['set_password_url']}"
+    )
+
+
+@users.command("list", epilog=_example("bursar users list --json"))
+def users_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List everybody."""
+    result = _operate(data_dir, as_json, "users.list")
+    lines = [f"{user['email']}  {user['name']}{'  operator' if user['operator'] else ''}" for user in result["users"]]
+    answer(result, as_json=as_json, text="\n".join(lines) or "Nobody yet.")
+
+
+@organizations.command(
+    "add", epilog=_example("bursar organizations add --name 'Acme Robotics' --admin ana@example.com")
+)
+def organizations_add(
+    name: Annotated[str, typer.Option("--name")],
+    admin: Annotated[str, typer.Option("--admin", help="The e-mail address of its first admin.")],
+    slug: Annotated[str, typer.Option("--slug", help="Its name in URLs; made from the name unless given.")] = "",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Create an organization."""
+    result = _operate(data_dir, as_json, "organizations.add", name=name, slug=slug, admin=admin)
+    answer(result, as_json=as_json, text=f"Created {result['name']} as {result['slug']}.")
+
+
+@organizations.command("list", epilog=_example("bursar organizations list"))
+def organizations_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the organizations with their members and seats."""
+    result = _operate(data_dir, as_json, "organizations.list")
+    lines = [
+        f"{each['slug']}  {each['name']}  {each['members']} of {each['seats']} seats"
+        for each in result["organizations"]
+    ]
+    answer(result, as_json=as_json, text="\n".join(lines) or "None yet.")
+
+
+@members.command(
+    "add", epilog=_example("bursar members add --organization acme --email tomas@example.com --role member")
+)
+def members_add(
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    email: Annotated[str, typer.Option("--email")],
+    role: Annotated[str, typer.Option("--role", help="admin or member.")] = "member",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put a person into an organization; never past its cap."""
+    result = _operate(data_dir, as_json, "members.add", organization=organization, email=email, role=role)
+    answer(result, as_json=as_json, text=f"{email} is {result['role']} of {organization}.")
+
+
+@credits_.command(
+    "grant", epilog=_example("bursar credits grant --organization acme --amount 25 --reason 'first month'")
+)
+def credits_grant(
+    amount: Annotated[str, typer.Option("--amount", help="Credits, like 25 or 0.50; 1 credit is 1 USD.")],
+    reason: Annotated[str, typer.Option("--reason", help="Stands in the statement and the audit log.")],
+    organization: Organization = None,
+    user: Annotated[str | None, typer.Option("--user", help="A person's e-mail address.", show_default=False)] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            "--transfer", help="An id of your own: a repeat with the same id grants once.", show_default=False
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Give credits to an organization or a person."""
+    result = _operate(
+        data_dir,
+        as_json,
+        "credits.grant",
+        organization=organization,
+        email=user,
+        amount=amount,
+        reason=reason,
+        transfer=transfer,
+    )
+    answer(result, as_json=as_json, text=f"Granted {result['amount']} ({result['transfer']}).")
+
+
+@keys.command("add", epilog=_example("bursar keys add --organization acme --email ana@example.com --name ci"))
+def keys_add(
+    email: Annotated[str, typer.Option("--email", help="Whose key it is.")],
+    name: Annotated[str, typer.Option("--name", help="What will use it.")],
+    organization: Organization = None,
+    management: Annotated[
+        bool, typer.Option("--management", help="A management key, which never calls models.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Create a key and print it, once. Billed to the organization, or to the person without one."""
+    result = _operate(
+        data_dir, as_json, "keys.add", organization=organization, email=email, name=name, management=management
+    )
+    answer(result, as_json=as_json, text=f"{result['key']}\nCopy it now: it is not stored and not shown again.")
+
+
+@keys.command("disable", epilog=_example("bursar keys disable --hash 4f0c…"))
+def keys_disable(
+    key_hash: Annotated[str, typer.Option("--hash", help="The key's SHA-256, as `keys add --json` prints it.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Disable a key at once, on every node."""
+    result = _operate(data_dir, as_json, "keys.disable", key_hash=key_hash)
+    answer(result, as_json=as_json, text=f"Disabled {result['id']}.")
+
+
+def _settings(data_dir: Path | None) -> Any:
+    from bursar.settings import read_settings
+
+    return read_settings(data_dir=data_dir)
+
+
+def _operate(data_dir: Path | None, as_json: bool, operation: str, **arguments: Any) -> dict[str, Any]:
+    """In the running server if there is one, else here, holding the data directory meanwhile."""
+    from bursar.cli import _socket
+
+    with refusals(as_json=as_json):
+        settings = _settings(data_dir)
+        if not settings.data_dir.is_dir():
+            raise SettingsError(
+                f"There is no data directory {settings.data_dir}.",
+                remedy="Name the right one with --data-dir, or make a new installation with: bursar migrate --data-dir DIR",
+            )
+        result = _socket.call(settings.data_dir.absolute() / "bursar.sock", operation, arguments)
+        return result if result is not None else asyncio.run(_locally(settings, operation, arguments))
+    raise AssertionError
+
+
+async def _locally(settings: Any, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    from bursar.app import open_installation
+    from bursar.cli._operations import operate
+
+    installation = await open_installation(settings)
+    try:
+        return await operate(installation, operation, arguments)
+    finally:
+        await installation.close()

@@ -1,0 +1,195 @@
+"""What an operator scripts with: each operation is one action, by name, with plain JSON in and out.
+
+A command runs its operation in the server that holds the data directory, or by itself when there is none (`_socket.py`).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bursar import actions, identity, keys, organizations
+from bursar.access import Actor, Role
+from bursar.app import Installation
+from bursar.kernel.errors import BursarError, InvalidInput
+from bursar.kernel.ids import OrganizationId, OwnerId
+from bursar.kernel.money import format_credits, parse_credits
+from bursar.keys import KeyKind
+from bursar.storage import SYSTEM
+
+Operation = Callable[..., Awaitable[dict[str, Any]]]
+
+OPERATOR = Actor.operator()
+
+
+class NoSuchOperation(BursarError):
+    """The server that runs is of another version."""
+
+    status = 400
+
+
+class InvalidOption(InvalidInput):
+    """An option's value cannot be used."""
+
+
+async def add_user(
+    installation: Installation, *, email: str, name: str, verified: bool, operator: bool
+) -> dict[str, Any]:
+    user, url = await actions.add_user(
+        installation.database,
+        OPERATOR,
+        email=email,
+        name=name,
+        public_url=installation.public_url,
+        verified=verified,
+        is_operator=operator,
+    )
+    return {"id": user.id, "email": user.email, "set_password_url": url}
+
+
+async def reset_user(installation: Installation, *, email: str) -> dict[str, Any]:
+    user, url = await actions.reset_user(
+        installation.database, OPERATOR, email=email, public_url=installation.public_url
+    )
+    return {"id": user.id, "email": user.email, "set_password_url": url}
+
+
+async def list_users(installation: Installation) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        users = await identity.list_users(snapshot)
+    return {
+        "users": [
+            {
+                "id": user.id,
+                "email": user.email,
+                "name": user.name,
+                "verified": user.is_verified,
+                "operator": user.is_operator,
+            }
+            for user in users
+        ]
+    }
+
+
+async def add_organization(installation: Installation, *, name: str, slug: str, admin: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        creator = await identity.get_by_email(snapshot, admin)
+    organization = await actions.create_organization(
+        installation.database, OPERATOR, creator=creator.id, name=name, slug=slug or organizations.slug_from(name)
+    )
+    return {"id": organization.id, "slug": organization.slug, "name": organization.name}
+
+
+async def list_organizations(installation: Installation) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.list_organizations(snapshot)
+        members = {each.id: len(await organizations.list_members(snapshot, each.id)) for each in found}
+    return {
+        "organizations": [
+            {"id": each.id, "slug": each.slug, "name": each.name, "members": members[each.id], "seats": each.seats_max}
+            for each in found
+        ]
+    }
+
+
+async def add_member(installation: Installation, *, organization: str, email: str, role: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+        user = await identity.get_by_email(snapshot, email)
+    await actions.add_member(installation.database, OPERATOR, organization=found.id, user=user.id, role=_role(role))
+    return {
+        "organization": {"id": found.id, "slug": found.slug},
+        "user": {"id": user.id, "email": user.email},
+        "role": role,
+    }
+
+
+async def grant_credits(
+    installation: Installation,
+    *,
+    organization: str | None,
+    email: str | None,
+    amount: str,
+    reason: str,
+    transfer: str | None,
+) -> dict[str, Any]:
+    try:
+        nanos = parse_credits(amount)
+    except ValueError as error:
+        raise InvalidOption(f"The amount cannot be used: {error}.", remedy="Write it like 25 or 0.50.") from None
+    if nanos <= 0:
+        raise InvalidOption("Grant more than nothing.", remedy="Write an amount like 25 or 0.50.")
+    owner = await _owner(installation, organization, email)
+    name = await actions.grant_credits(
+        installation.database, OPERATOR, owner=owner, amount=nanos, reason=reason, transfer_id=transfer
+    )
+    return {"owner": owner, "transfer": name, "amount_nanos": nanos, "amount": format_credits(nanos)}
+
+
+async def add_key(
+    installation: Installation, *, organization: str | None, email: str, name: str, management: bool
+) -> dict[str, Any]:
+    """A key that `email` counts as the creator of, billed to the organization, or to the person without one."""
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        creator = await identity.get_by_email(snapshot, email)
+        if organization is not None:
+            found = await organizations.get_by_slug(snapshot, organization)
+            if await organizations.find_role(snapshot, found.id, creator.id) is None:
+                raise InvalidOption(
+                    f"{email} is not a member of {organization}.", remedy="Add them with: bursar members add"
+                )
+    key, plaintext = await actions.create_key(
+        installation.database,
+        installation.checker,
+        OPERATOR,
+        owner=await _owner(installation, organization, email),
+        creator=creator.id,
+        name=name,
+        kind=KeyKind.MANAGEMENT if management else KeyKind.INFERENCE,
+    )
+    return {"id": key.id, "hash": key.hash, "name": key.name, "kind": key.kind.value, "key": plaintext}
+
+
+async def disable_key(installation: Installation, *, key_hash: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await keys.find_by_hash(snapshot, key_hash)
+    if found is None:
+        raise keys.NoSuchKey("No key has this hash.", remedy="`bursar keys add --json` shows a key's hash.")
+    await actions.set_key_disabled(installation.database, OPERATOR, owner=found.owner, key=found.id, disabled=True)
+    return {"id": found.id, "hash": found.hash, "disabled": True}
+
+
+OPERATIONS: dict[str, Operation] = {
+    "users.add": add_user,
+    "users.reset": reset_user,
+    "users.list": list_users,
+    "organizations.add": add_organization,
+    "organizations.list": list_organizations,
+    "members.add": add_member,
+    "credits.grant": grant_credits,
+    "keys.add": add_key,
+    "keys.disable": disable_key,
+}
+
+
+async def operate(installation: Installation, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Raises whatever the action refuses with."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise NoSuchOperation(
+            f"The running server does not know {name}.", remedy="Restart it with this version of Bursar."
+        )
+    return await operation(installation, **arguments)
+
+
+async def _owner(installation: Installation, organization: str | None, email: str | None) -> OwnerId:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        if organization is not None:
+            return OwnerId(OrganizationId((await organizations.get_by_slug(snapshot, organization)).id))
+        if email is not None:
+            return OwnerId((await identity.get_by_email(snapshot, email)).id)
+    raise InvalidOption("Say for whom.", remedy="Use --organization SLUG or --user E-MAIL.")
+
+
+def _role(text: str) -> Role:
+    if text not in ("admin", "member"):
+        raise InvalidOption(f"There is no role {text}.", remedy="Use admin or member.")
+    return Role(text)

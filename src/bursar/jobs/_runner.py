@@ -1,0 +1,95 @@
+"""The outbox loop and the timetable of one process.
+
+Every job may run on several nodes at once without harm: the outbox hands each message to one of them, the others only delete
+what is old.
+"""
+
+import asyncio
+import logging
+
+from bursar.kernel.errors import BursarError
+from bursar.mail import Mailer, Message
+from bursar.storage import (
+    Database,
+    OutboxMessage,
+    follow,
+    forget_old_changes,
+    mark_delivered,
+    mark_failed,
+    mark_kept,
+    strip_expired,
+    take,
+)
+
+OUTBOX_SECONDS = 5
+"""How long the outbox loop sleeps unless something was put in."""
+TIDY_SECONDS = 300
+
+_log = logging.getLogger("bursar.jobs")
+
+
+class Jobs:
+    def __init__(self, database: Database, mailer: Mailer) -> None:
+        self._database = database
+        self._mailer = mailer
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        database.on_enqueued.append(self._wake.set)
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._outbox()), asyncio.create_task(self._tidy())]
+        if self._database.dialect == "postgresql":
+            self._tasks.append(asyncio.create_task(follow(self._database)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def send_due(self) -> int:
+        """Sends what is due now; returns how many messages were taken."""
+        messages = await take(self._database)
+        for message in messages:
+            await self._send(message)
+        return len(messages)
+
+    async def _send(self, message: OutboxMessage) -> None:
+        if not message.payload:  # stripped while it waited: its link was spent or replaced
+            await mark_delivered(self._database, message.id)
+            return
+        try:
+            await self._mailer.send(Message(**message.payload))
+        except BursarError as error:
+            _log.warning("mail %s was not sent: %s", message.id, error.sentence)
+            await mark_failed(self._database, message, error.sentence)
+            return
+        if self._mailer.delivers:
+            await mark_delivered(self._database, message.id)
+        else:
+            await mark_kept(self._database, message.id)
+
+    async def _outbox(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                if await self.send_due():
+                    continue
+            except BursarError as error:
+                _log.warning("the outbox waits: %s", error.sentence)
+            except Exception:  # noqa: BLE001 - a loop that ends would stop all mail without a word
+                _log.exception("the outbox failed")
+            try:
+                await asyncio.wait_for(self._wake.wait(), OUTBOX_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await strip_expired(self._database)
+                await forget_old_changes(self._database)
+            except BursarError as error:
+                _log.warning("tidying waits: %s", error.sentence)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("tidying failed")
+            await asyncio.sleep(TIDY_SECONDS)
