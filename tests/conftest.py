@@ -118,7 +118,9 @@ class Cast:
 async def make_cast(database: Database) -> Cast:
     async with database.begin(SYSTEM) as tx:
         people = [
-            await identity.add_user(tx, email=f"{name.lower()}@example.com", name=f"{name} Test", password_hash=None, verified=True)
+            await identity.add_user(
+                tx, email=f"{name.lower()}@example.com", name=f"{name} Test", password_hash=None, verified=True
+            )
             for name in ("Ana", "Tomas", "Sasha")
         ]
         acme = await organizations.create(tx, name="Acme Robotics", slug="acme", creator=people[0].id)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tests.support import architecture as rules
 from tests.support.architecture import House
 

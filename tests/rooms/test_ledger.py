@@ -3,9 +3,6 @@
 import pytest
 
 from bursar import ledger
-from bursar.kernel.ids import OwnerId, new_generation_id
-from bursar.kernel.money import Nanos
-from bursar.ledger import Account, Transfer, TransferKind
 from bursar.storage import SYSTEM, Database, Scope
 from tests.conftest import Cast
 
