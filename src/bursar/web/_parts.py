@@ -1,0 +1,74 @@
+"""What the pages need, handed in by whoever assembles the application."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jinja2
+
+from bursar.identity import Passwords
+from bursar.kernel.clock import Clock
+from bursar.keys import KeyChecker
+from bursar.processors import Processor, SandboxProcessor
+from bursar.storage import Database
+
+FORMS_REMEMBERED_MAX = 10_000
+
+
+@dataclass(frozen=True)
+class WebParts:
+    """`api_base` and `example_model()` stand in the snippets; `secret` is the installation secret, only derived from here.
+
+    `processor` is None where credits cannot be bought; `sandbox` is the same object as `processor` where it only pretends.
+    `mail_delivers` is False where messages are only printed: then the operator's page lists them.
+    """
+
+    database: Database
+    clock: Clock
+    passwords: Passwords
+    checker: KeyChecker
+    processor: Processor | None
+    sandbox: SandboxProcessor | None
+    public_url: str
+    api_base: str
+    example_model: Callable[[], str]
+    sign_up_is_open: bool
+    mail_delivers: bool
+    support_email: str | None
+    secret: bytes = field(repr=False)
+
+
+class SpentForms:
+    """The one-time forms that were used, so that reloading an answer does not do its deed again.
+
+    In memory: it guards against a second click or a reload within moments, not against somebody who wants two. Several
+    processes behind one address would each remember their own; then the key's id must come with the form instead. The oldest
+    are forgotten first.
+    """
+
+    def __init__(self) -> None:
+        self._spent: OrderedDict[str, None] = OrderedDict()
+
+    def spend(self, form: str) -> bool:
+        """Whether this call was the first with this form."""
+        if form in self._spent:
+            return False
+        self._spent[form] = None
+        if len(self._spent) > FORMS_REMEMBERED_MAX:
+            self._spent.popitem(last=False)
+        return True
+
+    def give_back(self, form: str) -> None:
+        """It failed and did nothing: the same form may be sent again."""
+        self._spent.pop(form, None)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The parts, and what is made of them once."""
+
+    parts: WebParts
+    templates: jinja2.Environment
+    form_key: bytes = field(repr=False)
+    cookie_key: bytes = field(repr=False)
+    key_forms: SpentForms

@@ -1,0 +1,53 @@
+"""Every page, and who may enter it."""
+
+from bursar.access import Permission
+from bursar.web import activity, keys, operator, overview, preferences, sandbox, sign_in, sign_up, verify
+from bursar.web import credits as credits_page
+from bursar.web._door import Entry, Handler, PageRoute
+
+
+def _in_context(method: str, path: str, handler: Handler, who: Permission, page: str) -> list[PageRoute]:
+    """The same page of the personal account and of every organization."""
+    return [PageRoute(method, base + path, handler, who, page) for base in ("/personal", "/orgs/{slug}")]
+
+
+ROUTES: tuple[PageRoute, ...] = (
+    PageRoute("GET", "/", sign_in.land, Entry.PUBLIC),
+    PageRoute("GET", "/sign-in", sign_in.show, Entry.PUBLIC),
+    PageRoute("POST", "/sign-in", sign_in.send, Entry.PUBLIC),
+    PageRoute("POST", "/sign-out", sign_in.leave, Entry.SIGNED_IN),
+    PageRoute("GET", "/link", sign_in.show_link, Entry.PUBLIC),
+    PageRoute("POST", "/link", sign_in.follow_link, Entry.PUBLIC),
+    PageRoute("GET", "/sign-up", sign_up.show, Entry.PUBLIC),
+    PageRoute("POST", "/sign-up", sign_up.send, Entry.PUBLIC),
+    PageRoute("GET", "/check-mail", sign_up.check_mail, Entry.PUBLIC),
+    PageRoute("GET", "/become-operator", sign_up.show_operator, Entry.PUBLIC),
+    PageRoute("POST", "/become-operator", sign_up.send_operator, Entry.PUBLIC),
+    PageRoute("GET", "/verify", verify.show, Entry.PUBLIC),
+    PageRoute("POST", "/verify", verify.confirm, Entry.PUBLIC),
+    PageRoute("POST", "/verify/resend", verify.resend, Entry.SIGNED_IN),
+    PageRoute("GET", "/set-password", verify.show_password, Entry.PUBLIC),
+    PageRoute("POST", "/set-password", verify.set_password, Entry.PUBLIC),
+    PageRoute("POST", "/theme", preferences.set_theme, Entry.PUBLIC),
+    PageRoute("GET", "/personal", overview.forward, Entry.SIGNED_IN),
+    PageRoute("GET", "/orgs/{slug}", overview.forward, Entry.SIGNED_IN),
+    *_in_context("GET", "/overview", overview.show, Permission.SEE_OVERVIEW, "overview"),
+    *_in_context("GET", "/activity", activity.show, Permission.SEE_ACTIVITY, "activity"),
+    *_in_context("GET", "/activity.csv", activity.export, Permission.SEE_ACTIVITY, "activity"),
+    *_in_context("GET", "/keys", keys.show, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("POST", "/keys", keys.create, Permission.CREATE_KEYS, "keys"),
+    *_in_context("POST", "/keys/{key}/disable", keys.disable, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("POST", "/keys/{key}/enable", keys.enable, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("GET", "/keys/{key}/delete", keys.ask_delete, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("POST", "/keys/{key}/delete", keys.delete, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("GET", "/credits", credits_page.show, Permission.SEE_BALANCE, "credits"),
+    *_in_context("POST", "/credits/purchases", credits_page.buy, Permission.BUY_CREDITS, "credits"),
+    PageRoute("GET", "/sandbox/checkout/{purchase}", sandbox.show, Entry.SIGNED_IN),
+    PageRoute("POST", "/sandbox/checkout/{purchase}", sandbox.decide, Entry.SIGNED_IN),
+    PageRoute("GET", "/settings/preferences", preferences.show, Entry.SIGNED_IN, "preferences"),
+    PageRoute("POST", "/settings/preferences", preferences.save, Entry.SIGNED_IN, "preferences"),
+    PageRoute("GET", "/settings/preferences/organizations", preferences.show_new, Entry.SIGNED_IN, "preferences"),
+    PageRoute("GET", "/settings/preferences/organizations/new", preferences.show_new, Entry.SIGNED_IN, "preferences"),
+    PageRoute("POST", "/settings/preferences/organizations", preferences.create, Entry.SIGNED_IN, "preferences"),
+    PageRoute("GET", "/operator/mail", operator.show_mail, Entry.OPERATOR, "operator"),
+)

@@ -1,0 +1,77 @@
+"""Settings > Preferences: the person's name, organizations and theme."""
+
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+
+from bursar import actions
+from bursar.actions import EmailNotVerified
+from bursar.kernel.errors import InvalidField
+from bursar.web import _session
+from bursar.web._context import Visit, organizations_of
+from bursar.web._pages import came_from, own_path, redirect, render
+
+HERE = "/settings/preferences"
+
+
+async def show(visit: Visit) -> Response:
+    return _page(visit)
+
+
+async def save(visit: Visit) -> Response:
+    try:
+        await actions.rename_user(visit.site.parts.database, visit.actor, visit.user.id, visit.form.get("name", ""))
+    except InvalidField as wrong:
+        return _page(visit, wrong.status, {wrong.field: wrong.sentence})
+    return redirect(visit, HERE, "Your profile is saved.")
+
+
+async def set_theme(visit: Visit) -> Response:
+    """For browsers without scripts; the others set the cookie themselves."""
+    response = redirect(visit, came_from(visit.request, own_path(visit.form.get("next", ""), "/")))
+    theme = visit.form.get("theme", "")
+    if theme in _session.THEMES:
+        _session.set_theme(response, theme, secure=visit.request.url.scheme == "https")
+    return response
+
+
+async def show_new(visit: Visit) -> Response:
+    return _new_page(visit)
+
+
+async def create(visit: Visit) -> Response:
+    try:
+        made = await actions.create_organization(
+            visit.site.parts.database,
+            visit.actor,
+            creator=visit.user.id,
+            name=visit.form.get("name", ""),
+            slug=visit.form.get("slug", ""),
+        )
+    except InvalidField as wrong:
+        return _new_page(visit, wrong.status, {wrong.field: wrong.sentence})
+    except EmailNotVerified as unverified:
+        return _new_page(visit, unverified.status, {"form": unverified.sentence})
+    return redirect(visit, f"/orgs/{made.slug}/overview", f"{made.name} is ready. You are its admin.")
+
+
+def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+    return render(
+        visit,
+        "preferences.html",
+        status=status,
+        form={"name": visit.form.get("name", visit.user.name)},
+        errors=errors or {},
+        organizations=organizations_of(visit),
+    )
+
+
+def _new_page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+    return render(
+        visit,
+        "create_organization.html",
+        status=status,
+        form={name: visit.form.get(name, "") for name in ("name", "slug")},
+        errors=errors or {},
+        host=urlsplit(visit.site.parts.public_url).netloc,
+    )

@@ -1,0 +1,113 @@
+"""Signing in by password or by a one-time link, signing out, and where one lands."""
+
+from starlette.responses import Response
+
+from bursar import actions, identity, reports
+from bursar.actions import InvalidSignIn
+from bursar.identity import LinkPurpose
+from bursar.kernel.errors import LinkExpired
+from bursar.storage import SYSTEM
+from bursar.web import _session
+from bursar.web._context import Visit, base_of
+from bursar.web._pages import own_path, redirect, render
+from bursar.web.errors import plain_http_warning
+
+
+async def land(visit: Visit) -> Response:
+    return redirect(visit, "/sign-in" if visit.session is None else f"{visit.base}/overview")
+
+
+async def show(visit: Visit) -> Response:
+    next_path = own_path(visit.query("next"), "")
+    if visit.session is not None:
+        return redirect(visit, next_path or "/")
+    return _page(visit, next_path)
+
+
+async def send(visit: Visit) -> Response:
+    parts, form = visit.site.parts, visit.form
+    next_path = own_path(form.get("next", ""), "")
+    email = form.get("email", "")
+    try:
+        token = await actions.sign_in(
+            parts.database,
+            parts.passwords,
+            email=email,
+            password=form.get("password", ""),
+            address=visit.address,
+            user_agent=visit.user_agent,
+        )
+    except InvalidSignIn as refused:
+        return _page(visit, next_path, refused.status, email=email, errors={"form": f"{refused}"})
+    return await signed_in(visit, token, next_path or "/")
+
+
+async def signed_in(visit: Visit, token: str, url: str, message: str | None = None) -> Response:
+    """Hands the session over; one that this browser had before ends."""
+    earlier = _session.read_token(visit.request, _session.SESSION)
+    if earlier is not None:
+        await actions.sign_out(visit.site.parts.database, earlier)
+    response = redirect(visit, url, message)
+    _session.set_session(response, token)
+    return response
+
+
+async def leave(visit: Visit) -> Response:
+    token = _session.read_token(visit.request, _session.SESSION)
+    assert token is not None
+    await actions.sign_out(visit.site.parts.database, token)
+    response = redirect(visit, "/sign-in", "You are signed out.")
+    for name in (_session.SESSION, _session.CONTEXT, _session.MAIL):
+        _session.clear_cookie(response, name)
+    return response
+
+
+async def show_link(visit: Visit) -> Response:
+    """Asks first: mail scanners and previews open links, and this one works once."""
+    token = visit.query("token")
+    try:
+        async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
+            link = await identity.peek_link(snapshot, token, LinkPurpose.SIGN_IN)
+            user = await identity.get_user(snapshot, link.user)
+    except LinkExpired as expired:
+        return link_expired(visit, expired)
+    return render(visit, "one_time_link.html", token=token, name=user.name)
+
+
+async def follow_link(visit: Visit) -> Response:
+    database = visit.site.parts.database
+    try:
+        token = await actions.sign_in_by_link(
+            database, visit.form.get("token", ""), address=visit.address, user_agent=visit.user_agent
+        )
+    except LinkExpired as expired:
+        return link_expired(visit, expired)
+    async with database.snapshot(SYSTEM) as snapshot:
+        session = await identity.find_session(snapshot, token)
+        assert session is not None, "it was opened a moment ago"
+        entries = await reports.contexts_of(snapshot, session.user)
+    # With exactly one organization that is where the work is; with several, nobody but the person can say.
+    entry = entries[1] if len(entries) == 2 else entries[0]
+    return await signed_in(visit, token, f"{base_of(entry)}/overview")
+
+
+def link_expired(visit: Visit, expired: LinkExpired, remedy: dict[str, str] | None = None) -> Response:
+    if remedy is None and visit.session is not None:
+        remedy = {"label": "Go to Bursar", "url": "/"}
+    return render(visit, "link_expired.html", status=expired.status, text=expired.sentence, remedy=remedy)
+
+
+def _page(
+    visit: Visit, next_path: str, status: int = 200, email: str = "", errors: dict[str, str] | None = None
+) -> Response:
+    warning = plain_http_warning(visit) if _session.is_plain_http_from_elsewhere(visit.request) else None
+    return render(
+        visit,
+        "sign_in.html",
+        status=status,
+        email=email,
+        next=next_path,
+        errors=errors or {},
+        plain_http_warning=warning,
+        sign_up_open=visit.site.parts.sign_up_is_open,
+    )
