@@ -15,7 +15,7 @@ from bursar.kernel.errors import BursarError, Forbidden
 from bursar.web import _session, errors
 from bursar.web._context import Visit, read_form
 from bursar.web._csrf import require_own_form
-from bursar.web._pages import came_from, finish, is_fragment, redirect
+from bursar.web._pages import came_from, finish, is_fragment, path_of, redirect
 from bursar.web._parts import Site
 
 _log = logging.getLogger("bursar.web")
@@ -88,10 +88,7 @@ async def _admit(visit: Visit, route: PageRoute) -> Response | None:
 
 def _to_sign_in(visit: Visit) -> Response:
     request = visit.request
-    if request.method == "POST":
-        target = came_from(request, "/")
-    else:
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    target = came_from(request, "/") if request.method == "POST" else path_of(request)
     had_session = _session.SESSION in request.cookies or request.method == "POST"
     message = "Your session has ended; nothing was changed. Sign in to go on." if had_session else None
     url = "/sign-in" if target == "/" else f"/sign-in?{urlencode({'next': target})}"

@@ -32,6 +32,7 @@ def render(visit: Visit, template: str, *, status: int = 200, **values: Any) -> 
         "theme": _session.read_theme(visit.request),
         "flash": _flash_of(visit),
         "now": visit.now,
+        "status": status,
     }
     return HTMLResponse(visit.site.templates.get_template(template).render(frame | values), status)
 
@@ -66,6 +67,11 @@ def secure(response: Response) -> Response:
 def is_fragment(request: Request) -> bool:
     """Whether htmx asks for a part of the page; a page that it fetches whole is none."""
     return request.headers.get("hx-request") == "true" and request.headers.get("hx-request-type") != "full"
+
+
+def path_of(request: Request) -> str:
+    """Path and query, as a browser would be sent there again."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def own_path(text: str, otherwise: str) -> str:

@@ -13,7 +13,7 @@ from bursar.reports import NoSuchContext, Person
 from bursar.storage import Scope
 from bursar.web._context import Visit
 from bursar.web._csrf import FormNotOurs
-from bursar.web._pages import is_fragment, render
+from bursar.web._pages import is_fragment, path_of, render
 from bursar.web._session import is_plain_http_from_elsewhere
 
 _TITLES = {
@@ -75,9 +75,8 @@ def plain_http_warning(visit: Visit) -> str:
 def _page(visit: Visit, status: int, text: str, admins: Sequence[Person] = ()) -> Response:
     if is_fragment(visit.request):
         # A whole page does not fit into a part of one: let the browser load it.
-        return Response(status_code=status, headers={"HX-Redirect": str(visit.request.url)})
+        return Response(status_code=status, headers={"HX-Redirect": path_of(visit.request)})
     values: dict[str, Any] = {
-        "status": status,
         "title": _TITLES.get(status, "That did not work"),
         "text": text,
         "remedy": _remedy(visit),
