@@ -42,11 +42,11 @@ clean: ## remove what make installed (never ./data)
 	@touch $@
 
 .venv/.run: .venv/.made requirements/run.txt pyproject.toml
-	@test -e .venv/.test || $(UV) pip sync --quiet --python .venv --require-hashes requirements/run.txt
-	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@test -e .venv/.test || $(UV) pip sync --quiet --compile-bytecode --python .venv --require-hashes requirements/run.txt
+	@$(UV) pip install --quiet --compile-bytecode --python .venv --no-deps --editable .
 	@touch $@
 
 .venv/.test: .venv/.made requirements/test.txt pyproject.toml
-	@$(UV) pip sync --quiet --python .venv --require-hashes requirements/test.txt
-	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv --require-hashes requirements/test.txt
+	@$(UV) pip install --quiet --compile-bytecode --python .venv --no-deps --editable .
 	@touch $@ .venv/.run

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import bursar.organizations.tables
 import bursar.payments.tables
 import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
 from bursar import catalog, storage
-from bursar.api import ApiParts, create_api
 from bursar.catalog import Catalog, Provider
 from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Gateway, recover_holds
 from bursar.identity import Passwords
@@ -31,7 +30,7 @@ from bursar.settings import Settings
 from bursar.storage import Database, DataDir, Sealer
 from bursar.web import WebParts, create_web
 
-Asgi = Callable[[Mapping[str, Any], Any, Any], Awaitable[None]]
+Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 CHAT_PATHS = frozenset({"/api/v1/chat/completions", "/api/v1/chat/completions/"})
 EXAMPLE_MODEL = "demo/echo-1"
@@ -162,7 +161,7 @@ class Server:
             credits_url=lambda _caller: f"{installation.public_url}/credits",
         )
         self.jobs = Jobs(database, self.mailer)
-        self._api = create_api(ApiParts(database, self.admission, catalog_holder))
+        self._api: asyncio.Future[Asgi] | None = None
         sandbox = SandboxProcessor(installation.secret) if sandbox_is_on(settings, catalog_holder) else None
         self.sells_credits = sandbox is not None
         self._web = create_web(
@@ -183,13 +182,13 @@ class Server:
             )
         )
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application. Requests for models go past every framework."""
         path = scope.get("path", "")
         if path in CHAT_PATHS and scope["type"] == "http" and scope["method"] == "POST":
             await self.gateway(scope, receive, send)
         elif path.startswith("/api/"):
-            await self._api(scope, receive, send)  # type: ignore[arg-type]
+            await (await self._whole_api())(scope, receive, send)
         else:
             await self._web(scope, receive, send)
 
@@ -201,6 +200,19 @@ class Server:
                 "%d requests were interrupted when Bursar last stopped; nothing was charged for them", interrupted
             )
         self.jobs.start()
+        self._whole_api()
+
+    def _whole_api(self) -> "asyncio.Future[Asgi]":
+        """The management API, built beside the first requests: its framework takes a third of a second to import, which
+        neither the start nor a request to a model should wait for."""
+        if self._api is None:
+            self._api = asyncio.get_running_loop().run_in_executor(None, self._build_api)
+        return self._api
+
+    def _build_api(self) -> Asgi:
+        from bursar.api import ApiParts, create_api
+
+        return create_api(ApiParts(self.installation.database, self.admission, self.catalog))  # type: ignore[return-value]
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""

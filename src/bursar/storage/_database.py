@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from sqlalchemy import Executable, Row, Table, event, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,6 +20,9 @@ from bursar.kernel.ids import MessageId, OwnerId, new_message_id
 from bursar.storage import tables
 from bursar.storage._changes import Change, Changes
 from bursar.storage._sealing import Sealer
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 APPLICATION_ROLE = "bursar_app"
 """The PostgreSQL role every statement runs as. It owns nothing, so that row-level security binds it."""
@@ -107,7 +109,13 @@ class Tx(Snapshot):
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An insert that can say `on_conflict_do_nothing` and `on_conflict_do_update` on either database."""
-        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+        if self.dialect == "postgresql":
+            from sqlalchemy.dialects import postgresql
+
+            return postgresql.insert(table)
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
 
     async def announce(self, kind: str, subject: str) -> None:
         """Tells every node, after the commit, that `subject` changed."""
