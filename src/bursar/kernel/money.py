@@ -17,6 +17,8 @@ NANOS_PER_CREDIT = 1_000_000_000
 ATTOS_PER_NANO = 1_000_000_000
 NANOS_MAX = 2**63 - 1
 """What a 64-bit column holds: 9.2 billion credits."""
+AMOUNT_CHARACTERS_MAX = 100
+"""Longer texts are no amounts."""
 
 ZERO = Nanos(0)
 
@@ -81,22 +83,24 @@ def _plain(value: Decimal) -> Decimal:
 
 
 def _scaled(text: str, places: int, most: int) -> int:
+    # By integers: arithmetic of `Decimal` would round what is longer than its context, and call an inexact amount exact.
     try:
-        value = Decimal(text.strip())
+        value = Decimal(text.strip()) if len(text) <= AMOUNT_CHARACTERS_MAX else Decimal("NaN")
     except InvalidOperation:
         raise ValueError(f"not an amount: {text[:40]!r}") from None
     if not value.is_finite():
         raise ValueError(f"not an amount: {text[:40]!r}")
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int), "only NaN and infinity have none"
+    whole, shift = int("".join(map(str, digits))), exponent + places
     if value.adjusted() + places > 40:
         raise ValueError(f"out of range: {text[:40]!r}")
-    exponent = value.as_tuple().exponent
-    if (
-        isinstance(exponent, int)
-        and -exponent > places
-        and value.normalize() != value.quantize(Decimal(1).scaleb(-places))
-    ):
-        raise ValueError(f"finer than {places} decimal places: {text[:40]!r}")
-    scaled = int(value.scaleb(places).to_integral_exact())
-    if abs(scaled) > most:
+    if shift < 0:
+        whole, rest = divmod(whole, 10 ** min(-shift, 2 * AMOUNT_CHARACTERS_MAX))
+        if rest:
+            raise ValueError(f"finer than {places} decimal places: {text[:40]!r}")
+    else:
+        whole *= int(10**shift)
+    if whole > most:
         raise ValueError(f"out of range: {text[:40]!r}")
-    return scaled
+    return -whole if sign else whole

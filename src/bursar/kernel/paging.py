@@ -33,7 +33,8 @@ class Cursor:
             return None
         directions: dict[str, Literal["older", "newer"]] = {"o": "older", "n": "newer"}
         direction = directions.get(plain[:1])
-        return cls(direction, plain[1:]) if direction and plain[1:] else None
+        # Ids are printable; anything else is a mangled link, and PostgreSQL would refuse some of it.
+        return cls(direction, plain[1:]) if direction and plain[1:].isprintable() and plain[1:] else None
 
 
 @dataclass(frozen=True)
