@@ -6,7 +6,7 @@ sort later and a month can be read from the id itself.
 """
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 UserId = NewType("UserId", str)
@@ -26,10 +26,13 @@ SYSTEM_OWNER = OwnerId("system")
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
-def _ulid(at: datetime) -> str:
-    number = (int(at.timestamp() * 1000) << 80) | int.from_bytes(os.urandom(10))
+def _ulid(at: datetime, random: int | None = None) -> str:
+    milliseconds = (at - _EPOCH) // _MILLISECOND  # exactly: a float of seconds puts some moments a millisecond early
+    number = (milliseconds << 80) | (int.from_bytes(os.urandom(10)) if random is None else random)
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
@@ -67,8 +70,7 @@ def new_message_id(at: datetime) -> MessageId:
 
 def generation_floor(at: datetime) -> GenerationId:
     """The smallest id a generation made at `at` can have: ids compare like their times."""
-    number = int(at.timestamp() * 1000) << 80
-    return GenerationId("gen-" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)))
+    return GenerationId(f"gen-{_ulid(at, 0)}")
 
 
 def is_id(text: str, prefix: str) -> bool:
