@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV := PYTHONPATH=.tools $(PYTHON) -m uv
 BIN := .venv/bin
 
-.PHONY: help run test check prove bench lock clean
+.PHONY: help run test check bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,10 +20,13 @@ test: .venv/.test ## install what tests need and run them all, on SQLite and Pos
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: .venv/.test ## ruff, mypy --strict, the floors
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: .venv/.test ## measure start-up, memory and CPU per request
+	@$(BIN)/python bench/run.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
 	@for f in run test clients/openai clients/openrouter; do \

@@ -212,7 +212,7 @@ class Server:
     def _build_api(self) -> Asgi:
         from bursar.api import ApiParts, create_api
 
-        return create_api(ApiParts(self.installation.database, self.admission, self.catalog))  # type: ignore[return-value]
+        return create_api(ApiParts(self.installation.database, self.admission, self.catalog))
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""
