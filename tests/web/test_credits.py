@@ -105,7 +105,7 @@ async def test_the_statement_shows_what_came_and_went_with_the_balance_after_it(
     page = text_of(await browser.get(CREDITS))
     assert "Credits granted to start with +$100.00 $100.00" in page
     assert "−$2.00 $98.00" in page
-    assert "1 request on" in page
+    assert "Usage 1 request −$2.00" in page
     assert (await browser.get(f"{CREDITS}?month=2001-01")).status_code == 200
     assert (await browser.get(f"{CREDITS}?month=nonsense")).status_code == 200
 

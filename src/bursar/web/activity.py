@@ -20,6 +20,8 @@ from bursar.web._feed import BUCKET_NAMES, METRICS, chart_of, finish_of, generat
 from bursar.web._pages import is_fragment, render
 from bursar.web._render import compact, usd, usd_exact
 
+DELTA_PERCENT_MAX = 999
+"""More than tenfold compares with next to nothing, which says nothing."""
 EXPORT_MEMORY_BYTES = 4 * 1024 * 1024
 EXPORT_CHUNK_BYTES = 64 * 1024
 COLUMNS = (
@@ -167,6 +169,8 @@ def _kpis(usage: Usage) -> Iterator[dict[str, Any]]:
     )
     for label, value, exact, now, then in rows:
         delta = (now - then) * 100 // then if then and now else None
+        if delta is not None and delta > DELTA_PERCENT_MAX:
+            delta = None
         yield {"label": label, "value": value, "exact": exact, "delta": delta}
 
 

@@ -112,17 +112,14 @@ def _purchase(purchase: Purchase, buyers: dict[UserId, User]) -> dict[str, Any]:
 
 
 def _statement(row: StatementRow) -> dict[str, Any]:
-    if row.requests is not None:
-        detail: str | None = (
-            f"{row.requests:,} {'request' if row.requests == 1 else 'requests'} on {row.at:%b} {row.at.day}"
-        )
-    else:
-        detail = row.reason or row.reference
+    by_day = row.requests is not None
+    requests = f"{row.requests:,} {'request' if row.requests == 1 else 'requests'}" if by_day else None
     return {
         "id": row.reference or f"{row.at:%Y-%m-%d}",
         "created_at": row.at,
+        "day": f"{row.at:%b} {row.at.day}" if by_day else None,
         "what": _KINDS.get(row.kind, row.kind.capitalize()),
-        "detail": detail,
+        "detail": requests or row.reason or row.reference,
         "amount_nanos": row.amount,
         "balance_after_nanos": row.after,
     }
