@@ -14,6 +14,7 @@ MODELS_MAX = 8
 CHOICES_MAX = 16
 MAX_TOKENS_MAX = 10_000_000
 TEXT_CHARACTERS_MAX = 256
+MODEL_CHARACTERS_MAX = 120
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -207,6 +208,13 @@ def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if others is not None and not (isinstance(others, list) and all(isinstance(model, str) for model in others)):
         raise InvalidRequest("models: a list of model ids is required.", field="models")
     found = tuple(dict.fromkeys([*([first] if first else []), *(others or [])]))
+    for model in found:
+        if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
+            raise InvalidRequest(
+                f"model: an id has at most {MODEL_CHARACTERS_MAX} printable characters.",
+                remedy="GET /api/v1/models lists the models there are.",
+                field="model",
+            )
     if not found:
         raise InvalidRequest("model: name the model to call; GET /api/v1/models lists them.", field="model")
     if len(found) > MODELS_MAX:
@@ -267,6 +275,8 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX:
-        raise InvalidRequest(f"{name}: a string of at most {TEXT_CHARACTERS_MAX} characters is required.", field=name)
+    if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX or "\0" in value:
+        raise InvalidRequest(
+            f"{name}: a string of at most {TEXT_CHARACTERS_MAX} characters, none of them NUL, is required.", field=name
+        )
     return value

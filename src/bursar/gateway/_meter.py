@@ -92,7 +92,7 @@ class Meter:
     def _look(self, upstream: dict[str, Any]) -> None:
         identity = upstream.get("id")
         if self.upstream_id is None and isinstance(identity, str):
-            self.upstream_id = identity[:200]
+            self.upstream_id = _storable(identity, 200)
         usage = upstream.get("usage")
         if isinstance(usage, dict):
             self._reported = _read_usage(usage) or self._reported
@@ -112,12 +112,17 @@ class Meter:
             self._choices_open.add(index)
         else:
             self._choices_open.discard(index)
-            self.native_finish_reason = str(native)[:64]
+            self.native_finish_reason = _storable(str(native), 64)
             self.finish_reason = _FINISH.get(self.native_finish_reason.lower(), "stop")
         done = {"index": index, part: content, "finish_reason": None if native is None else self.finish_reason}
         done["native_finish_reason"] = native
         done["logprobs"] = choice.get("logprobs")
         return done
+
+
+def _storable(text: str, most: int) -> str:
+    """What a provider wrote, as a database takes it: PostgreSQL refuses NUL, and a settlement must not fail on an id."""
+    return "".join(character for character in text[:most] if character.isprintable())
 
 
 def _texts(content: dict[str, Any]) -> Iterable[str]:
