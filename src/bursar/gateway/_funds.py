@@ -110,6 +110,8 @@ class DatabaseFunds:
         )
 
     async def extend(self, hold: Hold, extra: Nanos) -> bool:
+        if not extra:  # a model without a price per token
+            return True
         try:
             async with self._database.begin(Scope(hold.owner)) as tx:
                 await ledger.extend_hold(tx, hold.owner, hold.generation, extra, hold.extensions + 1)

@@ -25,7 +25,7 @@ from bursar.gateway._exchange import DONE, Exchange, Send
 from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
 from bursar.gateway._meter import Meter
 from bursar.gateway._wire import encode, error_answer, error_object, usage_object
-from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, price_bound
+from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, output_bound
 from bursar.kernel import money
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
@@ -55,6 +55,8 @@ class Run:
     attempt: Attempt | None = None
     meter: Meter | None = None
     first_token: float | None = None
+    extension: asyncio.Task[bool] | None = None
+    """The latest extension of the hold; whoever closes waits for it."""
 
 
 class Gateway:
@@ -99,8 +101,11 @@ class Gateway:
         caller = await self._admission.admit_inference(headers.authorization)
         request = parse_chat(await read_body(scope, receive), headers)
         plan = make_plan(_demand(request), self._catalog())
-        hold = await self._hold(generation, caller, request, plan)
-        run = Run(generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
+
+        def run_of(hold: Hold) -> Run:
+            return Run(generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
+
+        run = await self._hold(generation, caller, request, plan, run_of)
         if request.stream:
             await self._stream(exchange, run)
         else:
@@ -111,13 +116,33 @@ class Gateway:
         while self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
 
-    async def _hold(self, generation: GenerationId, caller: Caller, request: ChatRequest, plan: Plan) -> Hold:
+    async def _hold(
+        self,
+        generation: GenerationId,
+        caller: Caller,
+        request: ChatRequest,
+        plan: Plan,
+        run_of: Callable[[Hold], Run],
+    ) -> Run:
         price_version = plan.attempts[0].pricing.version
         intent = Intent(caller.owner, generation, plan.ceiling, price_version, caller.key, caller.user, plan.model)
+        holding = asyncio.create_task(self._held(intent, run_of))
         try:
-            return await self._funds.hold(intent)
+            return await asyncio.shield(holding)
         except InsufficientCredits as error:
             raise _cannot_afford(plan, error.available, self._credits_url(caller), request.choices) from None
+        except asyncio.CancelledError:
+            await self._owed(self._let_go(holding))
+            raise
+
+    async def _held(self, intent: Intent, run_of: Callable[[Hold], Run]) -> Run:
+        return run_of(await self._funds.hold(intent))
+
+    async def _let_go(self, holding: asyncio.Task[Run]) -> None:
+        """Nobody waits for this hold any more: gives it back once it is there."""
+        await asyncio.wait({holding})
+        if holding.exception() is None:
+            await self._close(holding.result(), GenerationStatus.CANCELLED, None)
 
     async def _whole(self, exchange: Exchange, run: Run) -> None:
         # The client may leave; the provider works on and bills it, so the answer is waited for and charged all the same.
@@ -191,17 +216,21 @@ class Gateway:
                     await exchange.write(_event(ours))
             # Bytes are an upper bound of visible tokens: the hold is extended before it could be used up.
             if run.meter.pieces_bytes > covered and not run.meter.is_finished and run.request.max_tokens is None:
-                if not await self._funds.extend(run.hold, self._block(opened.attempt)):
+                if not await self._extend(run, opened.attempt):
                     return [*late, _event(_cut_chunk(run))]
                 covered += STREAM_TOKENS
             chunk = next(begun, None) or await exchange.wait(anext(opened.rest, None))
         return late
 
-    def _block(self, attempt: Attempt) -> Nanos:
-        return price_bound(attempt.pricing, 0, STREAM_TOKENS, 0)
+    async def _extend(self, run: Run, attempt: Attempt) -> bool:
+        """By the price of another `STREAM_TOKENS`, in a task of its own: a cancelled request must not leave it half done."""
+        run.extension = asyncio.create_task(self._funds.extend(run.hold, output_bound(attempt.pricing, STREAM_TOKENS)))
+        return await asyncio.shield(run.extension)
 
     async def _close(self, run: Run, status: GenerationStatus, failure: BursarError | None) -> Nanos:
         """Settles, or voids where nothing came of it; returns what was charged."""
+        if run.extension is not None:
+            await asyncio.gather(run.extension, return_exceptions=True)
         usage, source = run.meter.usage() if run.meter is not None else (Usage(requests=0), UsageSource.NONE)
         failed_empty = status is not GenerationStatus.OK and (run.meter is None or not run.meter.has_output)
         if failed_empty:

@@ -126,6 +126,11 @@ def price_bound(pricing: Pricing, prompt_tokens: int, completion_tokens: int, im
     )
 
 
+def output_bound(pricing: Pricing, tokens: int) -> Nanos:
+    """The most that so many output tokens can cost; what is priced per request is not in it."""
+    return money.charge([(tokens, dearest_output(pricing))])
+
+
 def affordable_tokens(plan: Plan, available: int) -> int:
     """How many output tokens `available` nanos would pay for at the dearest attempt; 0 when not even the prompt."""
     counts = []
