@@ -43,9 +43,13 @@ class Scope:
 
     owner: OwnerId | None
 
+    def __post_init__(self) -> None:
+        if self.owner in ("", "*"):
+            raise ValueError("an owner's scope needs the owner's id: everybody's is asked for by its name, SYSTEM")
+
     @property
     def setting(self) -> str:
-        return self.owner or "*"
+        return "*" if self.owner is None else self.owner
 
 
 SYSTEM: Final = Scope(None)
