@@ -1,3 +1,5 @@
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -75,7 +77,11 @@ class Generation:
     session_id: str | None = None
 
 
+ROWS_AT_ONCE = 100
+"""Rows in one INSERT: well below what either database takes as parameters."""
+
 _NAMES = tuple(field.name for field in fields(Generation))
+_HOUR_KEY = ("owner_id", "hour", "key_id", "model", "provider", "user_id")
 _SUMMED = (
     "requests",
     "errors",
@@ -90,34 +96,63 @@ _SUMMED = (
 
 async def record(tx: Tx, generation: Generation) -> bool:
     """Adds the row and its share of the roll-ups, once per id; whether this call did."""
-    added = await tx.execute(
-        tx.insert(_generations).values(**asdict(generation)).on_conflict_do_nothing(index_elements=["owner_id", "id"])
-    )
-    if added != 1:
-        return False
+    return await record_all(tx, [generation]) == 1
+
+
+async def record_all(tx: Tx, generations: Sequence[Generation]) -> int:
+    """Adds many, each once; returns how many were new."""
+    fresh = 0
+    for start in range(0, len(generations), ROWS_AT_ONCE):
+        part = generations[start : start + ROWS_AT_ONCE]
+        added = await tx.returning(
+            tx.insert(_generations)
+            .values([asdict(generation) for generation in part])
+            .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+            .returning(_generations.c.owner_id, _generations.c.id)
+        )
+        new = {(row.owner_id, row.id) for row in added}
+        fresh += len(new)
+        await _roll_up(tx, [generation for generation in part if (generation.owner_id, generation.id) in new])
+    return fresh
+
+
+async def _roll_up(tx: Tx, generations: Sequence[Generation]) -> None:
+    """Sums what belongs into one row first: one statement may not touch a row twice. In one order, so that nobody deadlocks."""
+    sums: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(_SUMMED))
+    for generation in generations:
+        total = sums[_hour_key(generation)]
+        for position, count in enumerate(_counts(generation)):
+            total[position] += count
+    if not sums:
+        return
     insert = tx.insert(_hours).values(
-        owner_id=generation.owner_id,
-        hour=generation.created_at.replace(minute=0, second=0, microsecond=0),
-        key_id=generation.key_id or "",
-        model=generation.model,
-        provider=generation.provider or "",
-        user_id=generation.user_id,
-        requests=1,
-        errors=int(generation.status is GenerationStatus.FAILED),
-        prompt_tokens=generation.prompt_tokens,
-        completion_tokens=generation.completion_tokens,
-        reasoning_tokens=generation.reasoning_tokens,
-        cached_tokens=generation.cached_tokens,
-        duration_ms=generation.duration_ms,
-        cost_nanos=generation.cost_nanos,
+        [dict(zip((*_HOUR_KEY, *_SUMMED), (*key, *total), strict=True)) for key, total in sorted(sums.items())]
     )
     await tx.execute(
         insert.on_conflict_do_update(
-            index_elements=[column.name for column in _hours.primary_key],
+            index_elements=list(_HOUR_KEY),
             set_={name: _hours.c[name] + insert.excluded[name] for name in _SUMMED},
         )
     )
-    return True
+
+
+def _hour_key(generation: Generation) -> tuple[Any, ...]:
+    hour = generation.created_at.replace(minute=0, second=0, microsecond=0)
+    provider = generation.provider or ""
+    return (generation.owner_id, hour, generation.key_id or "", generation.model, provider, generation.user_id)
+
+
+def _counts(generation: Generation) -> tuple[int, ...]:
+    return (
+        1,
+        int(generation.status is GenerationStatus.FAILED),
+        generation.prompt_tokens,
+        generation.completion_tokens,
+        generation.reasoning_tokens,
+        generation.cached_tokens,
+        generation.duration_ms,
+        generation.cost_nanos,
+    )
 
 
 async def find_generation(snapshot: Snapshot, owner: OwnerId, generation: GenerationId) -> Generation | None:

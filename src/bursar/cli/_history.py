@@ -17,9 +17,9 @@ from bursar.kernel.clock import FixedClock
 from bursar.kernel.ids import KeyId, OwnerId, UserId, new_generation_id
 from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.keys import KeyKind
-from bursar.ledger import Account, OpenHold, Transfer, TransferKind
+from bursar.ledger import Account, Transfer, TransferKind
 from bursar.organizations import Organization
-from bursar.storage import SYSTEM, Database, Sealer, Tx, recall, remember
+from bursar.storage import SYSTEM, Database, Sealer, recall, remember
 
 DAYS = 30
 REQUESTS_A_DAY = 60
@@ -90,11 +90,38 @@ async def _write(
             made.append(_Key(key.id, cast[role].id))
     endpoints = {name: catalog.offers_for(name)[0] for name in _SHARES if catalog.offers_for(name)}
     moments = _moments(dice, now)
-    for start in range(0, len(moments), BATCH):
+    told = [
+        _request(dice, owner, moment, dice.choices(made, weights=[5, 3, 2, 2])[0], _choice(dice, endpoints))
+        for moment in moments
+    ]
+    for start in range(0, len(told), BATCH):
+        batch = told[start : start + BATCH]
+        clock.set(batch[-1].created_at)
         async with past.begin(SYSTEM) as tx:
-            for moment in moments[start : start + BATCH]:
-                clock.set(moment)
-                await _request(tx, dice, owner, dice.choices(made, weights=[5, 3, 2, 2])[0], _choice(dice, endpoints))
+            await ledger.post(tx, _charges(owner, batch))
+            await activity.record_all(tx, batch)
+            for used in made:
+                await keys.touch(tx, owner, used.id, tx.now)
+
+
+def _charges(owner: OwnerId, batch: Sequence[Generation]) -> list[Transfer]:
+    """One hold for the whole batch, and each request's charge from it."""
+    charges = [
+        Transfer(
+            owner,
+            f"charge-{each.id}",
+            TransferKind.CHARGE,
+            Account.HELD,
+            Account.SPENT,
+            each.cost_nanos,
+            reference=each.id,
+        )
+        for each in batch
+        if each.cost_nanos
+    ]
+    total = Nanos(sum(charge.amount for charge in charges))
+    hold = Transfer(owner, f"hold-{batch[0].id}", TransferKind.HOLD, Account.CREDITS, Account.HELD, total)
+    return [hold, *charges] if charges else []
 
 
 def _moments(dice: random.Random, now: datetime) -> Sequence[datetime]:
@@ -112,49 +139,33 @@ def _choice(dice: random.Random, endpoints: dict[str, Endpoint]) -> Endpoint:
     return endpoints[dice.choices(list(endpoints), weights=[_SHARES[name] for name in endpoints])[0]]
 
 
-async def _request(tx: Tx, dice: random.Random, owner: OwnerId, key: _Key, endpoint: Endpoint) -> None:
+def _request(dice: random.Random, owner: OwnerId, moment: datetime, key: _Key, endpoint: Endpoint) -> Generation:
     pricing = endpoint.pricing
     assert isinstance(pricing, Pricing)
     usage = Usage(
-        prompt_tokens=int(dice.lognormvariate(7.4, 0.8)),
-        completion_tokens=int(dice.lognormvariate(5.9, 0.7)),
-        cached_tokens=0,
-        reasoning_tokens=0,
+        prompt_tokens=int(dice.lognormvariate(7.4, 0.8)), completion_tokens=int(dice.lognormvariate(5.9, 0.7))
     )
     failed = dice.random() < 0.015
-    cost = Nanos(0) if failed else charge(pricing, usage)
-    generation = new_generation_id(tx.now)
-    await ledger.open_hold(
-        tx,
-        OpenHold(
-            owner, generation, Nanos(cost * 2), "history", pricing.version, key.id, key.user, endpoint.model.id, tx.now
-        ),
-    )
-    await ledger.settle_hold(tx, owner, generation, cost)
     first_token_ms = int(dice.lognormvariate(5.8, 0.4))
-    await activity.record(
-        tx,
-        Generation(
-            owner_id=owner,
-            id=generation,
-            created_at=tx.now,
-            key_id=key.id,
-            user_id=key.user,
-            status=GenerationStatus.FAILED if failed else GenerationStatus.OK,
-            requested_model=endpoint.model.id,
-            model=endpoint.model.id,
-            provider=endpoint.provider.slug,
-            endpoint_id=endpoint.id,
-            streamed=dice.random() < 0.6,
-            error_status=502 if failed else None,
-            finish_reason="error" if failed else dice.choices(["stop", "tool_calls", "length"], weights=[80, 15, 5])[0],
-            prompt_tokens=0 if failed else usage.prompt_tokens,
-            completion_tokens=0 if failed else usage.completion_tokens,
-            cost_nanos=cost,
-            usage_source=UsageSource.NONE if failed else UsageSource.REPORTED,
-            price_version=pricing.version,
-            first_token_ms=None if failed else first_token_ms,
-            duration_ms=first_token_ms + usage.completion_tokens * 1000 // dice.randint(40, 140),
-        ),
+    return Generation(
+        owner_id=owner,
+        id=new_generation_id(moment),
+        created_at=moment,
+        key_id=key.id,
+        user_id=key.user,
+        status=GenerationStatus.FAILED if failed else GenerationStatus.OK,
+        requested_model=endpoint.model.id,
+        model=endpoint.model.id,
+        provider=endpoint.provider.slug,
+        endpoint_id=endpoint.id,
+        streamed=dice.random() < 0.6,
+        error_status=502 if failed else None,
+        finish_reason="error" if failed else dice.choices(["stop", "tool_calls", "length"], weights=[80, 15, 5])[0],
+        prompt_tokens=0 if failed else usage.prompt_tokens,
+        completion_tokens=0 if failed else usage.completion_tokens,
+        cost_nanos=Nanos(0) if failed else charge(pricing, usage),
+        usage_source=UsageSource.NONE if failed else UsageSource.REPORTED,
+        price_version=pricing.version,
+        first_token_ms=None if failed else first_token_ms,
+        duration_ms=first_token_ms + usage.completion_tokens * 1000 // dice.randint(40, 140),
     )
-    await keys.touch(tx, owner, key.id, tx.now)

@@ -12,6 +12,9 @@ from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind, net_changes
 from bursar.storage import Snapshot, Tx
 
+ROWS_AT_ONCE = 200
+"""Rows in one INSERT: well below what either database takes as parameters."""
+
 _accounts = tables.accounts
 _transfers = tables.transfers
 
@@ -48,7 +51,9 @@ async def post(tx: Tx, transfers: Sequence[Transfer]) -> int:
     `TransferConflict` when the content differs and `InsufficientFunds` when an account would go below zero: in both cases
     the caller's transaction must not commit, and does not, because the error leaves its block.
     """
-    fresh = [transfer for transfer in transfers if await _insert(tx, transfer)]
+    fresh: list[Transfer] = []
+    for start in range(0, len(transfers), ROWS_AT_ONCE):
+        fresh += await _insert(tx, transfers[start : start + ROWS_AT_ONCE])
     for owner, account, change in net_changes(fresh):
         await _add(tx, owner, account, change)
     return len(fresh)
@@ -94,24 +99,23 @@ async def list_transfers(
     return [PostedTransfer(_transfer(row), row.at) for row in rows]
 
 
-async def _insert(tx: Tx, transfer: Transfer) -> bool:
-    added = await tx.execute(
+async def _insert(tx: Tx, transfers: Sequence[Transfer]) -> list[Transfer]:
+    """Those that were not there before."""
+    added = await tx.returning(
         tx.insert(_transfers)
-        .values(
-            owner_id=transfer.owner,
-            id=transfer.id,
-            kind=transfer.kind.value,
-            debit=transfer.debit.value,
-            credit=transfer.credit.value,
-            amount_nanos=transfer.amount,
-            reference=transfer.reference,
-            reason=transfer.reason,
-            at=tx.now,
-        )
+        .values([_row(transfer, tx.now) for transfer in transfers])
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+        .returning(_transfers.c.owner_id, _transfers.c.id)
     )
-    if added == 1:
-        return True
+    new = {(row.owner_id, row.id) for row in added}
+    fresh = [transfer for transfer in transfers if (transfer.owner, transfer.id) in new]
+    for transfer in transfers:
+        if (transfer.owner, transfer.id) not in new:
+            await _require_same(tx, transfer)
+    return fresh
+
+
+async def _require_same(tx: Tx, transfer: Transfer) -> None:
     row = await tx.first(
         select(_transfers).where(_transfers.c.owner_id == transfer.owner, _transfers.c.id == transfer.id)
     )
@@ -121,7 +125,6 @@ async def _insert(tx: Tx, transfer: Transfer) -> bool:
             f"({format_credits(transfer.amount)} {transfer.kind.value} now).",
             transfer=transfer.id,
         )
-    return False
 
 
 async def _add(tx: Tx, owner: OwnerId, account: Account, change: int) -> None:
@@ -146,6 +149,20 @@ async def _add(tx: Tx, owner: OwnerId, account: Account, change: int) -> None:
             index_elements=["owner_id", "account"], set_={"balance_nanos": _accounts.c.balance_nanos + change}
         )
     )
+
+
+def _row(transfer: Transfer, at: datetime) -> dict[str, Any]:
+    return {
+        "owner_id": transfer.owner,
+        "id": transfer.id,
+        "kind": transfer.kind.value,
+        "debit": transfer.debit.value,
+        "credit": transfer.credit.value,
+        "amount_nanos": transfer.amount,
+        "reference": transfer.reference,
+        "reason": transfer.reason,
+        "at": at,
+    }
 
 
 def _transfer(row: Any) -> Transfer:
