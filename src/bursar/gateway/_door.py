@@ -104,23 +104,27 @@ def read_headers(scope: Scope) -> Headers:
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """Raises `BodyTooLarge` as soon as it is known, `ClientGone`."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
+    _require_size(int(declared) if declared.isdigit() else 0)
     parts: list[bytes] = []
-    size = int(declared) if declared.isdigit() else 0
-    more = True
     seen = 0
+    more = True
     while more:
-        if max(size, seen) > BODY_BYTES_MAX:
-            raise BodyTooLarge(
-                f"The body is larger than {BODY_BYTES_MAX // 1024 // 1024} MiB.",
-                remedy="Send images and files by URL, or split the request.",
-            )
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         parts.append(message.get("body", b""))
         seen += len(parts[-1])
+        _require_size(seen)
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+def _require_size(size: int) -> None:
+    if size > BODY_BYTES_MAX:
+        raise BodyTooLarge(
+            f"The body is larger than {BODY_BYTES_MAX // 1024 // 1024} MiB.",
+            remedy="Send images and files by URL, or split the request.",
+        )
 
 
 def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
@@ -236,14 +240,24 @@ def _preferences(fields: Mapping[str, Any]) -> Preferences:
                 remedy=f"Supported: {', '.join(sorted(known))}.",
                 field="provider",
             )
+    if provider.get("data_collection") not in (None, "allow", "deny"):
+        raise InvalidRequest("provider.data_collection: allow or deny is required.", field="provider")
     return Preferences(
         order=_slugs(provider, "order"),
         only=_slugs(provider, "only") if provider.get("only") is not None else None,
         ignore=_slugs(provider, "ignore"),
-        allow_fallbacks=provider.get("allow_fallbacks") is not False,
+        allow_fallbacks=_flag(provider, "allow_fallbacks", default=True),
         no_training=provider.get("data_collection") == "deny",
-        no_retention=provider.get("zdr") is True,
+        no_retention=_flag(provider, "zdr", default=False),
     )
+
+
+def _flag(provider: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """What protects somebody is never quietly read as off because it was misspelled."""
+    value = provider.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"provider.{name}: true or false is required.", field="provider")
+    return default if value is None else value
 
 
 def _slugs(provider: Mapping[str, Any], name: str) -> tuple[str, ...]:
