@@ -47,7 +47,11 @@ class DataDir:
 
     def lock(self) -> None:
         """Takes the directory for this process until it ends. Raises `DataDirInUse`, naming the process that has it."""
-        fd = os.open(self.path / "bursar.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.path / "bursar.lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -86,17 +90,32 @@ class DataDir:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            text = path.read_text().strip()
-            if text:
-                return text
-            raise DataDirUnusable(
-                f"The file {path} is empty.", remedy="Restore it from a backup; without it sealed data cannot be read."
-            ) from None
+            return _read(path)
         except OSError as error:
-            raise DataDirUnusable(f"The file {path} cannot be written: {error.strerror}.") from None
+            raise _unusable(path, error) from None
         text = make()
         with os.fdopen(fd, "w") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
         return text
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from None
+    if not text:
+        raise DataDirUnusable(
+            f"The file {path} is empty.", remedy="Restore it from a backup; without it sealed data cannot be read."
+        )
+    return text
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> DataDirUnusable:
+    why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
+    return DataDirUnusable(
+        f"The file {path} cannot be used: {why[0].lower()}{why[1:]}.",
+        remedy="Give the user that runs Bursar the right to read and write it.",
+    )

@@ -27,6 +27,8 @@ async def follow(database: Database) -> None:
             seen = await _poll(database, seen)
         except BursarError as error:
             _log.warning("could not read the changes of other nodes: %s", error.sentence)
+        except Exception:  # noqa: BLE001 - a node that stopped listening would honour revoked keys for ever
+            _log.exception("could not read the changes of other nodes")
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -5,10 +5,12 @@ Shape of a sealed value: 1 byte key id, 12 bytes nonce, ciphertext with its 16-b
 """
 
 import os
+from contextlib import suppress
 
 from bursar.kernel import errors, secrets
 
 _KEY_ID = 1
+_SHORTEST = 1 + 12 + 16
 
 
 class CannotUnseal(errors.SettingsError):
@@ -32,10 +34,10 @@ class Sealer:
         """Raises `CannotUnseal` when the secret, the row or the bytes are not the ones it was sealed with."""
         from cryptography.exceptions import InvalidTag
 
-        try:
-            return self._cipher.decrypt(sealed[1:13], sealed[13:], row_id.encode())
-        except InvalidTag:
-            raise CannotUnseal(
-                f"The stored value of {row_id} does not open with this installation's secret.",
-                remedy="Start Bursar with the secret file the data was written with.",
-            ) from None
+        if sealed[:1] == bytes([_KEY_ID]) and len(sealed) >= _SHORTEST:
+            with suppress(InvalidTag):
+                return self._cipher.decrypt(sealed[1:13], sealed[13:], row_id.encode())
+        raise CannotUnseal(
+            f"The stored value of {row_id} does not open with this installation's secret.",
+            remedy="Start Bursar with the secret file the data was written with.",
+        )
