@@ -1,34 +1,14 @@
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from bursar import storage
 from bursar.identity import User
-from bursar.kernel.clock import SystemClock
 from bursar.organizations import Organization
-from bursar.storage import Database, Sealer
-from tests.web.cast import SECRET, House
+from bursar.storage import Database
+from tests.web.cast import House
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def web_database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(
-        f"sqlite:///{tmp_path}/bursar.sqlite", clock=SystemClock(), sealer=Sealer(SECRET), node="node_test"
-    )
-    await storage.migrate(database)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def house(web_database: Database) -> House:
-    return House(web_database)
+async def house(database: Database) -> House:
+    return House(database)
 
 
 @pytest.fixture

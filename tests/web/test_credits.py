@@ -89,8 +89,8 @@ async def test_a_member_or_stranger_cannot_pay_a_purchase_of_the_organization(ho
     assert await balance(house, acme.id) == 100 * DOLLAR
 
 
-async def test_where_nothing_is_sold_the_page_says_which_setting_would(web_database, house, ana, acme):
-    shop = House(web_database, processor=None, sandbox=None)
+async def test_where_nothing_is_sold_the_page_says_which_setting_would(database, house, ana, acme):
+    shop = House(database, processor=None, sandbox=None)
     browser = await shop.signed_in(ana)
     assert "BURSAR_PAYMENTS" in text_of(await browser.get(CREDITS))
     refused = await browser.post(BUY, {"csrf": await browser.token(), "purchase_id": "pur_" + "0" * 26, "amount": "25"})

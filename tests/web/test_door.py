@@ -133,6 +133,7 @@ async def test_a_database_that_is_away_is_a_page_too(house, ana, monkeypatch):
     response = await browser.get("/personal/overview")
     assert response.status_code == 503
     assert "The database does not answer. Try again in a few seconds." in text_of(response)
+    assert 'href="/personal/overview">Try again' in response.text
 
 
 async def test_the_outgoing_mail_is_for_the_operator_only(house, ana):

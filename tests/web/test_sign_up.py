@@ -61,8 +61,8 @@ async def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_is_kept(
     assert "short" not in response.text.replace("shortcut", "")
 
 
-async def test_closed_sign_up_says_whom_to_ask_and_takes_no_form(web_database):
-    house = House(web_database, sign_up_is_open=False)
+async def test_closed_sign_up_says_whom_to_ask_and_takes_no_form(database):
+    house = House(database, sign_up_is_open=False)
     page = await house.browser().get("/sign-up")
     assert page.status_code == 403
     assert "help@example.com" in text_of(page)

@@ -79,13 +79,15 @@ def _page(visit: Visit, status: int, text: str, admins: Sequence[Person] = ()) -
     values: dict[str, Any] = {
         "title": _TITLES.get(status, "That did not work"),
         "text": text,
-        "remedy": _remedy(visit),
+        "remedy": _remedy(visit, status),
         "admins": [{"name": person.name, "email": person.email} for person in admins],
     }
     return render(visit, "error.html", status=status, **values)
 
 
-def _remedy(visit: Visit) -> dict[str, str]:
+def _remedy(visit: Visit, status: int) -> dict[str, str]:
+    if status in (429, 503) and visit.request.method == "GET":
+        return {"label": "Try again", "url": path_of(visit.request)}
     if visit.session is None:
         return _SIGN_IN
     if visit.entry is None or visit.entry.organization is None:
