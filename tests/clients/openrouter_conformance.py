@@ -1,0 +1,106 @@
+"""The official `openrouter` client, unmodified but for the server URL, validating every answer. Run by `test_clients.py`."""
+
+import json
+import os
+
+import openrouter
+from openrouter import OpenRouter, errors
+from openrouter.utils import BackoffStrategy, RetryConfig
+
+BASE, MODEL = os.environ["API_BASE"], "demo/echo-1"
+QUESTION = [{"role": "user", "content": "Tell me about holds"}]
+SHORT = RetryConfig(
+    "backoff", BackoffStrategy(1, 1, 1.0, 1), retry_connection_errors=False
+)  # the default goes on for an hour
+
+
+def client(name):
+    return OpenRouter(api_key=os.environ[name], server_url=BASE, retry_config=SHORT, timeout_ms=30_000)
+
+
+ours, management, broke = client("API_KEY"), client("MANAGEMENT_KEY"), client("BROKE_KEY")
+made_up = OpenRouter(api_key="sk-bursar-v1-made-up", server_url=BASE, retry_config=SHORT)
+found = {"version": openrouter.VERSION if hasattr(openrouter, "VERSION") else "", "errors": {}}
+
+answer = ours.chat.send(model=MODEL, messages=QUESTION)
+found["chat"] = {
+    "id": answer.id,
+    "object": answer.object,
+    "model": answer.model,
+    "text": answer.choices[0].message.content,
+    "finish_reason": answer.choices[0].finish_reason,
+    "total_tokens": int(answer.usage.total_tokens),
+    "cost": answer.usage.cost,
+    "cost_details": answer.usage.cost_details.model_dump(),
+}
+
+chunks = list(ours.chat.send(model=MODEL, messages=QUESTION, stream=True))
+found["stream"] = {
+    "text": "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices),
+    "finish_reasons": [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason],
+    "usage_at": [number - len(chunks) for number, chunk in enumerate(chunks) if chunk.usage],
+    "total_tokens": int(chunks[-1].usage.total_tokens),
+    "cost": chunks[-1].usage.cost,
+}
+
+pages, page = [], ours.models.list(limit=3)
+while page is not None:
+    pages.append([model.id for model in page.result.data])
+    page = page.next()
+found["models"] = {
+    "pages": pages,
+    "all": [model.id for model in ours.models.list().result.data],
+}
+
+key = ours.api_keys.get_current_key_metadata().data
+found["key"] = {"label": key.label, "usage": key.usage, "is_management_key": key.is_management_key}
+found["management_key"] = {"is_management_key": management.api_keys.get_current_key_metadata().data.is_management_key}
+
+generation = ours.generations.get_generation(id=answer.id).data
+found["generation"] = {
+    "id": generation.id,
+    "total_cost": generation.total_cost,
+    "model": generation.model,
+    "native_tokens_completion": generation.native_tokens_completion,
+    "streamed": generation.streamed,
+}
+
+credits_ = management.credits.get_credits().data
+found["credits"] = {"total_credits": credits_.total_credits, "total_usage": credits_.total_usage}
+
+
+def fails(name, work):
+    try:
+        work()
+    except errors.OpenRouterError as error:
+        inner = getattr(getattr(error, "data", None), "error", None)
+        found["errors"][name] = {
+            "type": type(error).__name__,
+            "status": error.status_code,
+            "message": getattr(inner, "message", None),
+            "code": getattr(inner, "code", None),
+        }
+
+
+def chat(client=ours, **more):
+    return client.chat.send(**{"model": MODEL, "messages": QUESTION, **more})
+
+
+fails("400", lambda: chat(model="demo/eco-1"))
+fails("401", lambda: chat(made_up))
+fails("401 key", made_up.api_keys.get_current_key_metadata)
+fails("402", lambda: chat(broke))
+fails("403", lambda: chat(management))
+fails("403 credits", ours.credits.get_credits)
+fails("404", lambda: chat(provider={"only": ["nobody"]}))
+fails("404 generation", lambda: ours.generations.get_generation(id="gen-none"))
+fails("502", lambda: chat(messages=[{"role": "user", "content": "[[fail:500]]"}]))
+fails("503", lambda: chat(messages=[{"role": "user", "content": "[[fail:503]]"}]))
+fails("stream 402", lambda: list(chat(broke, stream=True)))
+
+last = list(chat(messages=[{"role": "user", "content": "[[fail:cut]]"}], stream=True))
+found["errors"]["in stream"] = [
+    {"code": int(chunk.error.code), "message": chunk.error.message} for chunk in last if chunk.error
+]
+
+print(json.dumps(found, default=str))
