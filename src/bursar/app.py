@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,7 @@ async def open_installation(settings: Settings, *, public_url: str | None = None
     data_dir = DataDir(settings.data_dir)
     data_dir.lock()
     secret = data_dir.secret(settings.secret)
-    url = settings.database_url or data_dir.database_url
-    database = Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node())
+    database = make_database(settings, data_dir, secret, clock)
     installation = Installation(
         settings=settings,
         data_dir=data_dir,
@@ -84,6 +84,28 @@ async def open_installation(settings: Settings, *, public_url: str | None = None
         await installation.close()
         raise
     return installation
+
+
+def make_database(settings: Settings, data_dir: DataDir, secret: bytes, clock: Clock) -> Database:
+    """A further `Database` on the installation's data; the caller closes it."""
+    url = settings.database_url or data_dir.database_url
+    return Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node())
+
+
+async def look_at_schema(settings: Settings) -> str | None:
+    """The schema's revision, None for an empty database; without the lock, changing nothing."""
+    database = make_database(settings, DataDir(settings.data_dir), secrets.token_bytes(32), SystemClock())
+    try:
+        return await storage.current_revision(database)
+    finally:
+        await database.close()
+
+
+async def look_at_catalog(settings: Settings) -> "CatalogHolder":
+    """The catalogue that `bursar serve` would use. Raises `CatalogError`."""
+    holder = CatalogHolder(settings, SystemClock(), demo=False, real_providers=True)
+    await holder.load()
+    return holder
 
 
 class CatalogHolder:

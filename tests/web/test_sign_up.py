@@ -81,7 +81,7 @@ async def test_the_verification_mail_is_sent_again(house):
     assert (await house.link()).startswith("/verify?token=")
 
 
-async def test_a_person_who_was_added_sets_a_password_and_is_signed_in(house):
+async def test_a_person_who_was_added_sets_a_password_and_signs_in_with_it(house):
     from bursar import actions
     from bursar.access import Actor
 
@@ -92,9 +92,11 @@ async def test_a_person_who_was_added_sets_a_password_and_is_signed_in(house):
     short = await lea.send(link, "/set-password", password="short")
     assert short.status_code == 400
     assert 'id="password-error"' in short.text
-    landed = await lea.follow(await lea.follow(await lea.send(link, "/set-password", password=PASSWORD)))
-    assert "Your password is set." in text_of(landed)
-    assert "Lea Novak" in text_of(landed)
+    landed = await lea.send(link, "/set-password", password=PASSWORD)
+    assert landed.headers["location"] == "/sign-in"  # a link that was mailed never signs in
+    assert "Your password is set." in text_of(await lea.follow(landed))
+    signed_in = await lea.send("/sign-in", "/sign-in", email="lea@example.com", password=PASSWORD)
+    assert "Lea Novak" in text_of(await lea.follow(await lea.follow(signed_in)))
 
 
 async def test_a_one_time_link_leads_into_the_only_organization(house, ana, acme):

@@ -1,19 +1,17 @@
 """`bursar doctor`: is everything in place?"""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bursar.app import CatalogHolder, make_mailer
+from bursar.app import look_at_catalog, look_at_schema, make_mailer
 from bursar.cli._output import answer
 from bursar.cli._serve import check, refuse_free_spending
-from bursar.kernel.clock import SystemClock
 from bursar.kernel.errors import BursarError, SettingsError
 from bursar.settings import Settings, read_settings
-from bursar.storage import Database, DataDir, DataDirInUse, Sealer, current_revision, head_revision
+from bursar.storage import DataDir, DataDirInUse, head_revision
 
 
 class CredentialMissing(SettingsError):
@@ -59,23 +57,13 @@ def _data_dir(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     if settings.database_url is None and not (settings.data_dir / "bursar.db").exists():
         return "SQLite; the first start makes it"
-    url = settings.database_url or DataDir(settings.data_dir).database_url
-
-    async def look() -> str | None:
-        database = Database(url, clock=SystemClock(), sealer=Sealer(os.urandom(32)), node="doctor")
-        try:
-            return await current_revision(database)
-        finally:
-            await database.close()
-
-    revision = asyncio.run(look())
+    revision = asyncio.run(look_at_schema(settings))
     state = "up to date" if revision == head_revision() else f"the next start migrates it to {head_revision()}"
     return f"{'PostgreSQL' if settings.database_url else 'SQLite'}, schema {revision or 'empty'}, {state}"
 
 
 def _catalog(settings: Settings) -> str:
-    holder = CatalogHolder(settings, SystemClock(), demo=False, real_providers=True)
-    asyncio.run(holder.load())
+    holder = asyncio.run(look_at_catalog(settings))
     refuse_free_spending(settings, holder)
     endpoints = holder().endpoints()
     unpriced = sum(endpoint.pricing is None for endpoint in endpoints)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from bursar import activity, keys, ledger
 from bursar.activity import Generation, GenerationStatus, UsageSource
-from bursar.app import Installation
+from bursar.app import Installation, make_database
 from bursar.catalog import Catalog, Endpoint, Pricing, Usage, charge
 from bursar.identity import User
 from bursar.kernel.clock import FixedClock
@@ -19,7 +19,7 @@ from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.keys import KeyKind
 from bursar.ledger import Account, Transfer, TransferKind
 from bursar.organizations import Organization
-from bursar.storage import SYSTEM, Database, Sealer, recall, remember
+from bursar.storage import SYSTEM, Database, recall, remember
 
 DAYS = 30
 REQUESTS_A_DAY = 60
@@ -47,12 +47,7 @@ async def write_history(
             return
     now = installation.clock.now()
     clock = FixedClock(now - timedelta(days=DAYS))
-    past = Database(
-        installation.settings.database_url or installation.data_dir.database_url,
-        clock=clock,
-        sealer=Sealer(installation.secret),
-        node=real.node,
-    )
+    past = make_database(installation.settings, installation.data_dir, installation.secret, clock)
     try:
         await _write(installation, past, clock, OwnerId(organization.id), cast, catalog, now)
     finally:
@@ -127,7 +122,7 @@ def _charges(owner: OwnerId, batch: Sequence[Generation]) -> list[Transfer]:
 def _moments(dice: random.Random, now: datetime) -> Sequence[datetime]:
     """Busy weekdays and mornings, quiet weekends and nights, a little more every week."""
     moments = []
-    for day in range(DAYS):
+    for day in range(DAYS + 1):
         start = (now - timedelta(days=DAYS - day)).replace(hour=0, minute=0, second=0, microsecond=0)
         weekend = start.weekday() >= 5
         count = int(REQUESTS_A_DAY * (0.3 if weekend else 1) * (0.6 + 0.6 * day / DAYS) * dice.uniform(0.8, 1.2))

@@ -20,8 +20,8 @@ from bursar.kernel.money import Nanos
 from bursar.ledger import HoldState, InsufficientFunds, OpenHold
 from bursar.storage import SYSTEM, Database, Scope
 
-SETTLE_RETRY_SECONDS_FIRST = 0.1
-SETTLE_RETRY_SECONDS_LONGEST = 5.0
+SETTLE_RETRY_SECONDS_FIRST = 0.1  # seconds, not money
+SETTLE_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
 
 Result = TypeVar("Result")
 

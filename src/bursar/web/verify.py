@@ -8,7 +8,7 @@ from bursar.kernel.errors import InvalidField, LinkExpired
 from bursar.storage import SYSTEM
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
-from bursar.web.sign_in import link_expired, signed_in
+from bursar.web.sign_in import link_expired
 from bursar.web.sign_up import to_check_mail
 
 
@@ -49,7 +49,7 @@ async def show_password(visit: Visit) -> Response:
 
 
 async def set_password(visit: Visit) -> Response:
-    """Sets it and signs in with it: the two proofs of one form."""
+    """Sets it, and leaves signing in to the sign-in page: a link that was mailed never signs in."""
     parts = visit.site.parts
     token, password = visit.form.get("token", ""), visit.form.get("password", "")
     try:
@@ -61,15 +61,7 @@ async def set_password(visit: Visit) -> Response:
         return link_expired(visit, expired)
     except InvalidField as wrong:
         return _password_page(visit, token, user, wrong.status, {wrong.field: wrong.sentence})
-    session = await actions.sign_in(
-        parts.database,
-        parts.passwords,
-        email=user.email,
-        password=password,
-        address=visit.address,
-        user_agent=visit.user_agent,
-    )
-    return await signed_in(visit, session, "/", "Your password is set.")
+    return redirect(visit, "/sign-in", "Your password is set. Sign in with it.")
 
 
 async def _whose(visit: Visit, token: str, purpose: LinkPurpose) -> User:

@@ -1,0 +1,338 @@
+"""The core product, sentence by sentence, on a running server with real pages and the real API.
+
+Covered here, each by a test that says it. What later issues bring, and where its test will stand:
+
+- *then members are invited*, *leaving revokes access and keeps the personal account*, *admins control members*: the issue on
+  organization management (until then the operator adds members: `bursar members add`);
+- *admins manage payment methods*: the issue on payments (until then purchases are the sandbox's);
+- *admins get full analytics*: the issue on analytics;
+- *admins control provider settings and privacy policies*: the issues on providers and privacy.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.person import Person
+from tests.support.server import RunningServer, clean_environment
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    if request.param == "sqlite":
+        with RunningServer(args=["--pace", "0"]) as running:
+            yield running
+        return
+    postgres = request.getfixturevalue("postgres")
+    url = postgres.create_database("core_product")
+    with RunningServer(args=["--pace", "0"], database_url=url) as running:
+        yield running
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def admin(server: RunningServer) -> Iterator[Person]:
+    with Person.signed_in(server, server.user("admin")["sign_in_url"]) as person:
+        yield person
+
+
+@pytest.fixture(scope="module")
+def member(server: RunningServer) -> Iterator[Person]:
+    with Person.signed_in(server, server.user("member")["sign_in_url"]) as person:
+        yield person
+
+
+def command(server: RunningServer, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
+    """An operator's command beside the running server."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bursar", *arguments, "--data-dir", str(server.data_dir), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+        timeout=60,
+    )
+    assert done.returncode == exit_code, done.stderr + done.stdout
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def new_person(server: RunningServer, name: str, *, verified: bool = True) -> Person:
+    """Somebody with a password of their own: added by the operator, or (unverified) signed up on the page."""
+    email = f"{name.lower()}@example.com"
+    person = Person(server)
+    if verified:
+        added = command(server, "users", "add", "--email", email, "--name", name)
+        path = added["set_password_url"].removeprefix(server.base_url)
+        person.post("/set-password", path, token=path.partition("token=")[2], password="a long enough password")
+    else:
+        person.post("/sign-up", name=name, email=email, password="a long enough password")
+    answer = (
+        person.post("/sign-in", email=email, password="a long enough password") if not verified else person.get("/")
+    )
+    if verified and "/sign-in" in answer.headers.get("location", ""):
+        answer = person.post("/sign-in", email=email, password="a long enough password")
+    assert answer.status_code == 303, answer.text
+    return person
+
+
+def secret_on(page: httpx2.Response) -> str:
+    found = re.search(r"sk-bursar-v1-[\w-]{51}", page.text)
+    assert found is not None, page.text
+    return found.group()
+
+
+def create_key(person: Person, base: str, name: str) -> str:
+    form_id = re.search(r'name="form_id" value="([^"]+)"', person.get(f"{base}/keys").text)
+    assert form_id is not None
+    return secret_on(person.post(f"{base}/keys", name=name, kind="inference", form_id=form_id.group(1)))
+
+
+def ask(server: RunningServer, key: str, model: str = "demo/flat-1", text: str = "Hello") -> httpx2.Response:
+    return httpx2.post(
+        f"{server.api_base}/chat/completions",
+        headers={"Authorization": f"Bearer {key}"},
+        json={"model": model, "messages": [{"role": "user", "content": text}]},
+        timeout=30,
+    )
+
+
+def credits_left(server: RunningServer) -> float:
+    answer = httpx2.get(
+        f"{server.api_base}/credits", headers={"Authorization": f"Bearer {server.management_key}"}
+    ).json()
+    return round(answer["data"]["total_credits"] - answer["data"]["total_usage"], 9)
+
+
+# Organizations
+
+
+def test_an_organization_is_created_under_settings_preferences(server: RunningServer):
+    with new_person(server, "Carla") as carla:
+        assert "Create Organization" in carla.get("/settings/preferences").text
+        answer = carla.post(
+            "/settings/preferences/organizations",
+            "/settings/preferences/organizations/new",
+            name="Carla's",
+            slug="carlas",
+        )
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/orgs/carlas/overview"
+        assert carla.get("/orgs/carlas/overview").status_code == 200
+
+
+def test_creating_an_organization_needs_a_verified_address(server: RunningServer):
+    with new_person(server, "Ulla", verified=False) as ulla:
+        answer = ulla.post("/settings/preferences/organizations", "/settings/preferences", name="Ulla's", slug="ullas")
+        assert answer.status_code == 403
+        assert "erify your e-mail" in answer.text
+        assert ulla.get("/orgs/ullas/overview").status_code == 404
+
+
+# Switcher
+
+
+def test_the_switcher_is_on_every_page_and_offers_personal_and_each_organization(admin: Person):
+    for base in ("/personal", "/orgs/acme"):
+        for page in ("overview", "activity", "keys", "credits"):
+            text = admin.get(f"{base}/{page}").text
+            assert f'href="/personal/{page}"' in text
+            assert f'href="/orgs/acme/{page}"' in text
+
+
+def test_what_is_done_in_organization_context_affects_the_organization_only(server: RunningServer, admin: Person):
+    before = credits_left(server)
+    create_key(admin, "/orgs/acme", "only in acme")
+    assert "only in acme" in admin.get("/orgs/acme/keys").text
+    assert "only in acme" not in admin.get("/personal/keys").text
+    personal = create_key(admin, "/personal", "only mine")
+    assert "only mine" not in admin.get("/orgs/acme/keys").text
+    refused = ask(server, personal)
+    assert refused.status_code == 402  # the person has no credits of their own, whatever the organization has
+    assert credits_left(server) == before
+
+
+# Shared credits
+
+
+def test_credits_bought_by_an_organization_serve_every_member(server: RunningServer, admin: Person, member: Person):
+    before = credits_left(server)
+    page = admin.get("/orgs/acme/credits").text
+    purchase = re.search(r'name="purchase_id" value="([^"]+)"', page)
+    assert purchase is not None
+    checkout = admin.post(
+        "/orgs/acme/credits/purchases", "/orgs/acme/credits", purchase_id=purchase.group(1), amount="10"
+    )
+    assert checkout.status_code == 303
+    paid = admin.post(checkout.headers["location"], checkout.headers["location"], outcome="pay")
+    assert paid.status_code == 303
+    assert credits_left(server) == before + 10
+    key = create_key(member, "/orgs/acme", "a member's key")
+    assert ask(server, key).status_code == 200
+    assert credits_left(server) == round(before + 10 - 0.01, 9)
+
+
+def test_only_admins_buy_credits_and_members_are_told_whom_to_ask(server: RunningServer, member: Person):
+    page = member.get("/orgs/acme/credits").text
+    assert "Only an admin can buy credits" in page
+    assert "Ana Ruiz" in page
+    before = credits_left(server)
+    answer = member.post(
+        "/orgs/acme/credits/purchases", "/orgs/acme/keys", purchase_id="pur_01m86xr1654043cfq4na32x9sp", amount="10"
+    )
+    assert answer.status_code == 403
+    assert "Ana Ruiz" in answer.text
+    assert credits_left(server) == before
+
+
+def test_only_admins_see_billing_details(admin: Person, member: Person):
+    assert "Welcome to the demo" in admin.get("/orgs/acme/credits").text
+    assert "Welcome to the demo" not in member.get("/orgs/acme/credits").text
+
+
+def test_a_person_buys_credits_for_themself_in_personal_context(server: RunningServer, member: Person):
+    purchase = re.search(r'name="purchase_id" value="([^"]+)"', member.get("/personal/credits").text)
+    assert purchase is not None
+    checkout = member.post(
+        "/personal/credits/purchases", "/personal/credits", purchase_id=purchase.group(1), amount="10"
+    )
+    organization_before = credits_left(server)
+    member.post(checkout.headers["location"], checkout.headers["location"], outcome="pay")
+    assert ask(server, create_key(member, "/personal", "mine")).status_code == 200
+    assert credits_left(server) == organization_before
+
+
+def test_moving_credits_to_an_organization_is_a_request_and_never_happens_by_itself(
+    server: RunningServer, member: Person
+):
+    page = member.get("/personal/credits").text
+    assert "Move credits to an organization" in page or "move credits" in page.lower()
+    assert "operator" in page.lower()
+    # There is no form and no route that would do it: the only way is the operator's.
+    assert 'action="/personal/credits/transfer' not in page
+    assert member.get("/personal/credits/transfers").status_code == 404
+
+
+# API keys
+
+
+def test_every_member_creates_keys_and_sees_only_their_own(admin: Person, member: Person):
+    create_key(admin, "/orgs/acme", "the admin's own")
+    create_key(member, "/orgs/acme", "the member's own")
+    page = member.get("/orgs/acme/keys").text
+    assert "the member&#39;s own" in page
+    assert "the admin&#39;s own" not in page
+
+
+def test_admins_see_and_manage_all_keys(server: RunningServer, admin: Person, member: Person):
+    key = create_key(member, "/orgs/acme", "to be disabled")
+    page = admin.get("/orgs/acme/keys").text
+    found = re.search(r"/orgs/acme/keys/(key_\w+)/disable", page[page.index("to be disabled") :])
+    assert found is not None
+    assert ask(server, key, "demo/free-1").status_code == 200
+    assert admin.post(f"/orgs/acme/keys/{found.group(1)}/disable", "/orgs/acme/keys").status_code == 303
+    assert ask(server, key, "demo/free-1").status_code == 401
+
+
+def test_a_member_manages_no_key_of_others(server: RunningServer, admin: Person, member: Person):
+    key = create_key(admin, "/orgs/acme", "not the member's")
+    page = admin.get("/orgs/acme/keys").text
+    found = re.search(r"/orgs/acme/keys/(key_\w+)/disable", page[page.index("not the member&#39;s") :])
+    assert found is not None
+    assert member.post(f"/orgs/acme/keys/{found.group(1)}/disable", "/orgs/acme/keys").status_code == 404
+    assert ask(server, key, "demo/free-1").status_code == 200
+
+
+def test_a_key_of_any_member_works_for_whoever_holds_it_and_is_billed_to_the_pool(
+    server: RunningServer, member: Person
+):
+    before = credits_left(server)
+    key = create_key(member, "/orgs/acme", "passed around")
+    answer = ask(server, key)  # nobody is signed in here: holding the key is enough
+    assert answer.status_code == 200
+    assert credits_left(server) == round(before - 0.01, 9)
+    described = httpx2.get(f"{server.api_base}/key", headers={"Authorization": f"Bearer {key}"}).json()["data"]
+    assert described["organization_id"] == server.organization["id"]
+    assert described["usage"] == 0.01
+
+
+# Activity
+
+
+def test_every_member_sees_everyones_activity_with_models_costs_and_metadata(
+    server: RunningServer, admin: Person, member: Person
+):
+    key = create_key(admin, "/orgs/acme", "seen by all")
+    ask(server, key, "demo/scholar-1")
+    page = member.get("/orgs/acme/activity").text
+    row = page[page.index("seen by all", page.index("<tbody")) - 2000 :]
+    assert "demo/scholar-1" in row
+    assert "Ana Ruiz" in row
+    assert re.search(r"\$0\.0\d+", row)
+
+
+def test_activity_filters_by_api_key(server: RunningServer, admin: Person):
+    first, second = create_key(admin, "/orgs/acme", "filter-one"), create_key(admin, "/orgs/acme", "filter-two")
+    ask(server, first, "demo/echo-1")
+    ask(server, second, "demo/free-1")
+    key_id = re.search(r'<option value="(key_\w+)"[^>]*>filter-one', admin.get("/orgs/acme/activity").text)
+    assert key_id is not None
+    rows = admin.get(f"/orgs/acme/activity.csv?key={key_id.group(1)}").text
+    assert "filter-one" in rows
+    assert "filter-two" not in rows
+    page = admin.get(f"/orgs/acme/activity?key={key_id.group(1)}").text
+    table = page[page.rindex("<tbody") :]
+    assert "filter-one" in table
+    assert "filter-two" not in table
+
+
+def test_activity_is_the_contexts_own(server: RunningServer, admin: Person):
+    ask(server, create_key(admin, "/orgs/acme", "org-only-activity"))
+    assert "org-only-activity" not in admin.get("/personal/activity").text
+
+
+# Roles and limits
+
+
+def test_there_are_two_roles_admin_and_member(server: RunningServer):
+    refused = command(
+        server, "members", "add", "--organization", "acme", "--email", "ana@example.com", "--role", "owner", exit_code=1
+    )
+    assert refused["error"]["remedy"] == "Use admin or member."
+
+
+def test_an_organization_has_at_most_ten_members(server: RunningServer):
+    for number in range(8):  # the admin and the member are there already
+        email = f"seat{number}@example.com"
+        command(server, "users", "add", "--email", email, "--name", f"Seat {number}")
+        command(server, "members", "add", "--organization", "acme", "--email", email)
+    command(server, "users", "add", "--email", "eleventh@example.com", "--name", "Eleventh")
+    refused = command(
+        server, "members", "add", "--organization", "acme", "--email", "eleventh@example.com", exit_code=1
+    )
+    assert refused["error"]["name"] == "OrganizationFull"
+
+
+def test_a_person_can_be_in_many_organizations(server: RunningServer, member: Person):
+    for number in range(12):
+        command(server, "organizations", "add", "--name", f"Many {number}", "--admin", "tomas@example.com")
+    page = member.get("/personal/overview").text
+    assert all(f'href="/orgs/many-{number}/overview"' in page for number in range(12))
+    assert member.get("/orgs/many-11/overview").status_code == 200
+
+
+def test_an_organization_that_is_not_ones_own_answers_like_one_that_is_not_there(server: RunningServer, admin: Person):
+    command(server, "users", "add", "--email", "other@example.com", "--name", "Other")
+    command(server, "organizations", "add", "--name", "Foreign", "--slug", "foreign", "--admin", "other@example.com")
+    admin.get("/personal/overview")  # takes along whatever an earlier page wanted to say
+    foreign, absent = admin.get("/orgs/foreign/overview"), admin.get("/orgs/absent/overview")
+    assert foreign.status_code == absent.status_code == 404
+    assert foreign.text.replace("foreign", "absent") == absent.text
