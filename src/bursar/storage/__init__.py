@@ -9,7 +9,7 @@ from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
 from bursar.storage._follow import follow, forget_old_changes
 from bursar.storage._installation import WrongSecret, check_secret, recall, remember
-from bursar.storage._migrate import current_revision, head_revision, migrate
+from bursar.storage._migrate import CannotMigrate, current_revision, head_revision, migrate
 from bursar.storage._outbox import (
     OutboxMessage,
     list_kept,
@@ -25,6 +25,7 @@ from bursar.storage._types import UtcTime, metadata
 
 __all__ = [
     "SYSTEM",
+    "CannotMigrate",
     "Change",
     "Changes",
     "DataDir",

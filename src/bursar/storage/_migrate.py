@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from bursar.kernel import errors
-from bursar.storage._database import SYSTEM, Database
+from bursar.storage._database import APPLICATION_ROLE, SYSTEM, Database
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 7_281_953_011
@@ -47,6 +48,14 @@ async def migrate(database: Database) -> bool:
             if database.dialect == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             return await connection.run_sync(_upgrade)
+    except ProgrammingError as error:
+        if "permission denied" not in str(error.orig):
+            raise
+        raise CannotMigrate(
+            f"The database user may not do what a migration needs: {str(error.orig).partition(': ')[2] or error.orig}",
+            remedy=f"As a superuser: CREATE ROLE {APPLICATION_ROLE} NOLOGIN; GRANT {APPLICATION_ROLE} TO that user; "
+            "and let it own the database.",
+        ) from None
     finally:
         await engine.dispose()
 

@@ -43,12 +43,22 @@ def guard_postgresql() -> None:
     op.execute(
         f"""
         DO $$ BEGIN
-            CREATE ROLE {ROLE} NOLOGIN;
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
+                CREATE ROLE {ROLE} NOLOGIN;
+            END IF;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$
         """
     )
-    op.execute(f"DO $$ BEGIN EXECUTE format('GRANT {ROLE} TO %I', current_user); END $$")
+    op.execute(
+        f"""
+        DO $$ BEGIN
+            IF NOT pg_has_role(current_user, '{ROLE}', 'MEMBER') THEN
+                EXECUTE format('GRANT {ROLE} TO %I', current_user);
+            END IF;
+        END $$
+        """
+    )
     op.execute(f"DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO {ROLE}', current_schema()); END $$")
     tables = [*POLICIES, "users", "outbox", "changes", "installation"]
     for table in tables:
