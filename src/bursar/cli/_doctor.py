@@ -1,6 +1,7 @@
 """`bursar doctor`: is everything in place?"""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ from bursar.storage import DataDir, DataDirInUse, head_revision
 
 class CredentialMissing(SettingsError):
     """The catalogue names a variable that is not set: calls to that provider would fail."""
+
+
+class DataDirCannotBeMade(SettingsError):
+    """There is no data directory, and the first start could not make it."""
 
 
 def run(*, data_dir: Path | None, as_json: bool) -> None:
@@ -43,7 +48,14 @@ def _settings(settings: Settings) -> str:
 
 
 def _data_dir(settings: Settings) -> str:
-    if not settings.data_dir.exists():
+    path = settings.data_dir.absolute()
+    if not path.exists():
+        above = next(folder for folder in path.parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise DataDirCannotBeMade(
+                f"The data directory {path} cannot be made: {above} is not a directory that can be written.",
+                remedy="Choose another with --data-dir.",
+            )
         return f"{settings.data_dir} does not exist yet; the first start makes it"
     directory = DataDir(settings.data_dir)
     try:
