@@ -1,9 +1,10 @@
 """Engines, transactions and snapshots on SQLite and PostgreSQL, from one URL."""
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -12,7 +13,7 @@ from sqlalchemy import Executable, Row, Table, event, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
 from bursar.kernel import errors
 from bursar.kernel.clock import Clock
@@ -184,10 +185,14 @@ class Database:
     @asynccontextmanager
     async def begin(self, scope: Scope) -> AsyncIterator[Tx]:
         """A transaction. Never keep it open across an upstream or network call."""
-        async with _connected(self._writer) as connection, connection.begin():
+        async with connected(self._writer) as connection, connection.begin() as transaction:
             await self._enter(connection, scope)
             tx = Tx(connection, self, scope)
             yield tx
+            await _to_the_end(self._commit(transaction, tx))
+
+    async def _commit(self, transaction: AsyncTransaction, tx: Tx) -> None:
+        await transaction.commit()
         self.changes.publish(tx.announced)
         if tx.enqueued:
             for wake in self.on_enqueued:
@@ -195,7 +200,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self, scope: Scope) -> AsyncIterator[Snapshot]:
-        async with _connected(self._reader) as connection:
+        async with connected(self._reader) as connection:
             if self.dialect == "postgresql":
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
@@ -285,7 +290,7 @@ def _postgres_engine(url: URL, role: str | None = None) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection of the engine's pool. A database that is away or full becomes our own error; a violated constraint, and
     whatever the caller's block raises for itself, stays what it is."""
     connection = engine.connect()
@@ -305,4 +310,22 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             raise DatabaseUnavailable("The database does not answer.", remedy="Try again in a few seconds.") from error
         raise
     finally:
-        await connection.close()
+        await _to_the_end(connection.close())
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Does the work also when whoever waits for it is cancelled meanwhile, and passes the cancellation on afterwards.
+
+    For commits: one that happened must be announced, or this node would honour a key that was just revoked. For closing: a
+    connection goes back to the pool in order, never with somebody's transaction open on it.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("after a cancellation: %s", task.exception())
+        raise

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
 from bursar.kernel import errors
-from bursar.storage._database import APPLICATION_ROLE, SYSTEM, Database
+from bursar.storage._database import APPLICATION_ROLE, SYSTEM, Database, connected
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 7_281_953_011
@@ -44,7 +44,7 @@ async def migrate(database: Database) -> bool:
     """
     engine = database.owner_engine()
     try:
-        async with engine.connect() as connection, connection.begin():
+        async with connected(engine) as connection, connection.begin():
             if database.dialect == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             return await connection.run_sync(_upgrade)
