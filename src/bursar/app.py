@@ -140,7 +140,8 @@ class CatalogHolder:
         try:
             await self.load()
         except SettingsError as error:
-            _log.error("the catalogue was not reloaded: %s %s", error.sentence, error.remedy or "")
+            remedy = "" if error.remedy is None or error.remedy in error.sentence else f" {error.remedy}"
+            _log.error("the catalogue was not reloaded: %s%s", error.sentence, remedy)
         else:
             _log.info("the catalogue was reloaded: %r", self._catalog)
 

@@ -151,7 +151,7 @@ def _field_of(variable: str, environment: Mapping[str, str]) -> str:
         name = name.removesuffix("_file")
         if environment.get(PREFIX + name.upper()):
             raise SettingsError(f"{PREFIX}{name.upper()} and {variable} are both set.", remedy="Set one of them.")
-    if name not in OWN_FIELDS:
+    if name not in OWN_FIELDS or variable != variable.upper():
         near = difflib.get_close_matches(name, OWN_FIELDS, n=1)
         hint = f"Did you mean {PREFIX}{near[0].upper()}?" if near else "docs/settings.md lists every setting."
         raise SettingsError(f"There is no setting {variable}.", remedy=hint)

@@ -55,6 +55,7 @@ class Done:
         assert self.code == code, self
         assert self.said.strip(), "it says why"
         assert "Traceback" not in self.said, self.said
+        assert "Warning" not in self.said, self.said
         return self
 
 

@@ -68,7 +68,8 @@ def run(
 
         await serve(server, listening, settings, ready)
 
-    run_in_loop(work)
+    with listening:
+        run_in_loop(work)
     print("Stopped. The data stays; the next start finds it.", file=sys.stderr)
 
 

@@ -46,7 +46,8 @@ def run(*, port: int | None, data_dir: Path | None, host: str | None) -> None:
 
         await serve(Server(installation, catalog), listening, settings, ready)
 
-    run_in_loop(work)
+    with listening:
+        run_in_loop(work)
 
 
 def check(settings: Settings) -> None:

@@ -12,11 +12,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bursar.app import Installation
-from bursar.cli._operations import operate
 from bursar.kernel.errors import BursarError
+
+if TYPE_CHECKING:  # a command beside a server must not wait for the whole application to be imported
+    from bursar.app import Installation
 
 LINE_BYTES_MAX = 1024 * 1024
 ANSWER_SECONDS_MAX = 60
@@ -46,7 +47,7 @@ def _short(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-async def listen(installation: Installation) -> asyncio.Server:
+async def listen(installation: "Installation") -> asyncio.Server:
     """Answers commands until closed. The data directory's lock is held, so whatever socket is left there is stale."""
     path = installation.data_dir.socket
 
@@ -90,7 +91,9 @@ def call(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any] | N
     return result
 
 
-async def _answer(installation: Installation, line: bytes) -> dict[str, Any]:
+async def _answer(installation: "Installation", line: bytes) -> dict[str, Any]:
+    from bursar.cli._operations import operate
+
     try:
         request = json.loads(line)
         return {"result": await operate(installation, request["name"], request["arguments"])}
