@@ -27,40 +27,39 @@ async def refused(world: World, body: bytes | Sequence[bytes], status: int = 400
     return answer.error
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b" ",
-        b"{",
-        b"}",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"7",
-        b"{'model': 'demo/echo-1'}",
-        b'{"model": "demo/echo-1",}',
-        b'{"model": NaN}',
-        b'{"model": 1e999}',
-        b'{"a": 1}{"b": 2}',
-        b"\xff\xfe{}",
-        b'{"model": "\xff"}',
-        b'{"model": "\xed\xa0\x80"}',
-        b'{"model": "\\ud800"}',
-        b"\0",
-        b'{"model": "demo/echo-1\0"}',
-        b"\xef\xbb\xbf{}",
-        b"model=demo&messages=hi",
-        b"<xml/>",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"[" * 900 + b"]" * 900,
-        b'{"messages":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
-    ],
-    ids=lambda body: repr(body[:24]),
-)
-async def test_a_body_that_is_no_json_object_is_400(world: World, body: bytes):
-    await refused(world, body)
+NO_OBJECT: list[bytes] = [
+    b"",
+    b" ",
+    b"{",
+    b"}",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"7",
+    b"{'model': 'demo/echo-1'}",
+    b'{"model": "demo/echo-1",}',
+    b'{"model": NaN}',
+    b'{"model": 1e999}',
+    b'{"a": 1}{"b": 2}',
+    b"\xff\xfe{}",
+    b'{"model": "\xff"}',
+    b'{"model": "\xed\xa0\x80"}',
+    b'{"model": "\\ud800"}',
+    b"\0",
+    b'{"model": "demo/echo-1\0"}',
+    b"\xef\xbb\xbf{}",
+    b"model=demo&messages=hi",
+    b"<xml/>",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"[" * 900 + b"]" * 900,
+    b'{"messages":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+]
+
+
+async def test_a_body_that_is_no_json_object_is_400(world: World):
+    for body in NO_OBJECT:
+        await refused(world, body)
     assert await world.books_are_right() == 0
 
 
@@ -110,12 +109,12 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: json.dumps(wrong)[:40])
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_field_of_the_wrong_type_is_400_and_named(world: World, wrong: dict[str, Any], stream: bool):
-    error = await refused(world, json.dumps({**GOOD, "stream": stream, **wrong}).encode())
-    assert next(iter(wrong)).rstrip("s") in error["message"]
-    assert error["metadata"]["error_type"] == "invalid_request"
+async def test_a_field_of_the_wrong_type_is_400_and_named(world: World):
+    for wrong in WRONG:
+        for stream in (False, True):
+            error = await refused(world, json.dumps({**GOOD, "stream": stream, **wrong}).encode())
+            assert next(iter(wrong)).rstrip("s") in error["message"], wrong
+            assert error["metadata"]["error_type"] == "invalid_request"
     assert await world.generations() == []
 
 
@@ -124,19 +123,20 @@ async def test_an_unknown_model_is_400_with_a_suggestion(world: World):
     assert error["message"].startswith("demo/eco-1 is not a valid model ID. Did you mean demo/echo-1")
 
 
-@pytest.mark.parametrize("depth", range(940, 1000, 6))
-async def test_json_nested_up_to_the_limit_of_the_interpreter_is_refused_or_served_but_never_breaks(
-    world: World, depth: int
-):
+async def test_json_nested_up_to_the_limit_of_the_interpreter_is_refused_or_served_but_never_breaks(world: World):
     assert sys.getrecursionlimit() == 1000
-    nested = "[" * depth + "]" * depth
-    for body in (
-        f'{{"model": "demo/echo-1", "messages": [{{"role": "user", "content": "Hi", "x": {nested}}}]}}',
-        f'{{"model": "demo/echo-1", "tools": {nested}, "messages": [{{"role": "user", "content": "Hi"}}]}}',
-        f'{{"model": "demo/echo-1", "seed": {nested}, "messages": [{{"role": "user", "content": "Hi"}}]}}',
-    ):
-        answer = await world.post(body.encode())
-        assert answer.status in (200, 400), answer.body
+    statuses = set()
+    for depth in range(940, 1000, 4):
+        nested = "[" * depth + "]" * depth
+        for body in (
+            f'{{"model": "demo/echo-1", "messages": [{{"role": "user", "content": "Hi", "x": {nested}}}]}}',
+            f'{{"model": "demo/echo-1", "tools": {nested}, "messages": [{{"role": "user", "content": "Hi"}}]}}',
+            f'{{"model": "demo/echo-1", "seed": {nested}, "messages": [{{"role": "user", "content": "Hi"}}]}}',
+        ):
+            answer = await world.post(body.encode())
+            assert answer.status in (200, 400), (depth, answer.body)
+            statuses.add(answer.status)
+    assert statuses == {200, 400}
     await world.books_are_right()
 
 

@@ -92,23 +92,9 @@ async def test_a_client_that_leaves_before_its_body_is_complete_is_nothing_at_al
     assert await world.generations() == []
 
 
-async def steps_of(world: World, body: bytes, turns: int) -> bool:
-    """Starts a request and cancels it after so many turns of the loop; whether it had ended before."""
-    task = asyncio.ensure_future(world.post(body))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-        if task.done():
-            break
-    ended = task.done()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return ended
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold_and_right_books(
-    scripted: Callable[..., Any], stream: bool, database: Any
+    scripted: Callable[..., Any], stream: bool
 ):
     """What a server does to requests that outlast its patience at shutdown, at every moment it can happen."""
 
@@ -129,18 +115,17 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold_and_righ
     ]
     world = await scripted(steps if stream else [breathe, whole("Hi", usage=usage(5, 2))])
     await world.admission.admit(f"Bearer {world.key}")
-    pauses = sorted({*range(30), *range(30, 400, 7)})
-    for number in pauses:
-        if database.dialect == "sqlite":
-            await steps_of(world, STREAM if stream else WHOLE, number)
-        else:  # the server's answers take real time, not turns of the loop
-            task = asyncio.ensure_future(world.post(STREAM if stream else WHOLE))
-            await asyncio.sleep(number * 0.0001)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    body = STREAM if stream else WHOLE
+    for number in range(120):
+        task = asyncio.ensure_future(world.post(body))
+        await asyncio.sleep(number * 0.0002)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (await world.post(body)).complete
     spent = await world.books_are_right()
     assert spent > 0
-    assert all(row.status in GenerationStatus for row in await world.generations())
+    statuses = {row.status for row in await world.generations()}
+    assert {GenerationStatus.OK, GenerationStatus.CANCELLED} >= statuses
 
 
 async def test_a_server_that_stops_waits_for_the_settlements_that_are_owed(scripted: Callable[..., Any]):

@@ -62,32 +62,30 @@ async def test_when_preferences_leave_nobody_the_answer_is_404_with_the_reasons(
     assert await world.books_are_right() == 0
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {"sort": "price"},
-        {"max_price": {"prompt": 1}},
-        {"require_parameters": True},
-        {"quantizations": ["fp8"]},
-        {"nonsense": 1},
-        {"order": "beta"},
-        {"order": [1]},
-        {"only": {"a": 1}},
-        {"zdr": "yes"},
-        {"allow_fallbacks": 1},
-        {"data_collection": "maybe"},
-        {"data_collection": True},
-        [],
-        "beta",
-    ],
-)
-async def test_a_provider_field_that_is_not_supported_is_400_and_never_silently_ignored(
-    scripted: Callable[..., Any], wanted: Any
-):
+UNSUPPORTED: list[Any] = [
+    {"sort": "price"},
+    {"max_price": {"prompt": 1}},
+    {"require_parameters": True},
+    {"quantizations": ["fp8"]},
+    {"nonsense": 1},
+    {"order": "beta"},
+    {"order": [1]},
+    {"only": {"a": 1}},
+    {"zdr": "yes"},
+    {"allow_fallbacks": 1},
+    {"data_collection": "maybe"},
+    {"data_collection": True},
+    [],
+    "beta",
+]
+
+
+async def test_a_provider_field_that_is_not_supported_is_400_and_never_silently_ignored(scripted: Callable[..., Any]):
     world = await scripted(GOOD, GOOD)
-    answer = await world.chat(model="acme/prime", provider=wanted)
-    assert answer.status == 400
-    assert "provider" in answer.error["message"] or next(iter(wanted)) in answer.error["message"]
+    for wanted in UNSUPPORTED:
+        answer = await world.chat(model="acme/prime", provider=wanted)
+        assert answer.status == 400, wanted
+        assert "provider" in answer.error["message"]
     assert world.upstream.calls == []
 
 
