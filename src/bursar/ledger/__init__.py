@@ -4,6 +4,7 @@ from bursar.ledger._holds import HoldState, OpenHold, extend_hold, list_open_hol
 from bursar.ledger._rules import Account, Transfer, TransferKind
 from bursar.ledger._store import (
     Balance,
+    BalanceTooLarge,
     InsufficientFunds,
     PostedTransfer,
     TransferConflict,
@@ -17,6 +18,7 @@ from bursar.ledger._verify import Verification, verify
 __all__ = [
     "Account",
     "Balance",
+    "BalanceTooLarge",
     "HoldState",
     "InsufficientFunds",
     "OpenHold",

@@ -74,15 +74,14 @@ async def open_hold(tx: Tx, hold: OpenHold) -> None:
 
 
 async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: Nanos, extension: int) -> None:
-    """Adds `extra` to an open hold; `extension` counts them (1, 2, …). Raises `InsufficientFunds`."""
-    changed = await tx.execute(
-        update(_holds)
-        .where(_holds.c.owner_id == owner, _holds.c.generation_id == generation, _holds.c.state == HoldState.OPEN)
-        .values(amount_nanos=_holds.c.amount_nanos + extra)
-    )
-    if changed == 1:
-        name = f"{generation}.{extension}"
-        await post(tx, [_transfer(owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)])
+    """Adds `extra` to an open hold; `extension` counts them (1, 2, …), and a repeat adds nothing. Raises `InsufficientFunds`."""
+    mine = (_holds.c.owner_id == owner, _holds.c.generation_id == generation)
+    state = await tx.scalar(select(_holds.c.state).where(*mine).with_for_update())
+    if state != HoldState.OPEN:
+        return
+    name = f"{generation}.{extension}"
+    if await post(tx, [_transfer(owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)]):
+        await tx.execute(update(_holds).where(*mine).values(amount_nanos=_holds.c.amount_nanos + extra))
 
 
 async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:

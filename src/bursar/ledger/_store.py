@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from bursar.kernel.errors import Conflict, PaymentRequired
 from bursar.kernel.ids import SYSTEM_OWNER, OwnerId
-from bursar.kernel.money import Nanos, format_credits
+from bursar.kernel.money import NANOS_MAX, Nanos, format_credits
 from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind, net_changes
 from bursar.storage import Snapshot, Tx
@@ -30,6 +30,10 @@ class TransferConflict(Conflict):
     """A transfer with this id exists and says something else."""
 
 
+class BalanceTooLarge(Conflict):
+    """A balance would not fit its 64-bit column; nothing of its transaction happens."""
+
+
 @dataclass(frozen=True)
 class Balance:
     """An owner's money. `available` may be spent; `held` is reserved for requests that run; `spent` is the sum of all charges."""
@@ -48,8 +52,8 @@ async def post(tx: Tx, transfers: Sequence[Transfer]) -> int:
     """Posts transfers, all or none; returns how many were new.
 
     A transfer whose id was posted before with the same content is skipped, so that repeating is harmless. Raises
-    `TransferConflict` when the content differs and `InsufficientFunds` when an account would go below zero: in both cases
-    the caller's transaction must not commit, and does not, because the error leaves its block.
+    `TransferConflict` when the content differs, `InsufficientFunds` when an account would go below zero and `BalanceTooLarge`
+    when one would not fit: in all cases the caller's transaction must not commit, and does not, because the error leaves its block.
     """
     fresh: list[Transfer] = []
     for start in range(0, len(transfers), ROWS_AT_ONCE):
@@ -142,13 +146,23 @@ async def _add(tx: Tx, owner: OwnerId, account: Account, change: int) -> None:
         if changed != 1:
             raise InsufficientFunds(owner, account)
         return
-    await tx.execute(
+    # SQLite would turn a sum beyond 64 bits into a float, PostgreSQL would fail without a name.
+    fits = (
+        _accounts.c.balance_nanos <= NANOS_MAX - change
+        if change > 0
+        else _accounts.c.balance_nanos >= -NANOS_MAX - change
+    )
+    added = await tx.execute(
         tx.insert(_accounts)
         .values(owner_id=owner, account=account.value, balance_nanos=change)
         .on_conflict_do_update(
-            index_elements=["owner_id", "account"], set_={"balance_nanos": _accounts.c.balance_nanos + change}
+            index_elements=["owner_id", "account"],
+            set_={"balance_nanos": _accounts.c.balance_nanos + change},
+            where=fits,
         )
     )
+    if added != 1:
+        raise BalanceTooLarge("That is more credits than one account can hold.", owner=owner, account=account.value)
 
 
 def _row(transfer: Transfer, at: datetime) -> dict[str, Any]:
