@@ -100,6 +100,7 @@ class Serve:
         self._reader.start()
         try:
             assert self._ready.get(timeout=30), f"it ended before it was ready: {self.stderr}"
+            time.sleep(0.2)  # the lines after it belong to the same message
         except BaseException:
             self._end(signal.SIGKILL)
             raise
@@ -119,7 +120,6 @@ class Serve:
         for line in self._process.stderr:
             self.lines.append(line)
             if line.startswith("Bursar serves on"):
-                time.sleep(0.05)  # the lines after it belong to the same message
                 self._ready.put(line)
         self._ready.put("")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bursar.activity import GenerationStatus, UsageSource
-from tests.gateway.world import Answer, World, chunk, usage, whole
+from tests.gateway.world import Answer, chunk, usage, whole
 
 pytestmark = pytest.mark.anyio
 
