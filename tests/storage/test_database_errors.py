@@ -12,7 +12,7 @@ from bursar import storage
 from bursar.kernel.errors import SettingsError
 from bursar.storage import SYSTEM, Database
 from bursar.storage import _database as module
-from bursar.storage._database import DatabaseBusy, DatabaseUnavailable
+from bursar.storage._database import DatabaseBusy, DatabaseUnavailable, TextNotStorable
 from tests.conftest import open_database
 from tests.support.postgres import PostgresServer
 
@@ -124,6 +124,13 @@ async def test_a_violated_constraint_stays_what_it_is(database: Database):
     with pytest.raises(IntegrityError):
         async with database.begin(SYSTEM) as tx:
             await tx.execute(insert)
+
+
+async def test_a_text_that_postgresql_does_not_take_is_the_callers_fault_and_not_a_crash(postgres_database: Database):
+    with pytest.raises(TextNotStorable) as refusal:
+        async with postgres_database.snapshot(SYSTEM) as snapshot:
+            await storage.recall(snapshot, "colour\x00")
+    assert refusal.value.status == 400
 
 
 async def test_whoever_waits_too_long_for_a_connection_is_told_to_come_back(

@@ -10,7 +10,8 @@ NAME_CHARACTERS_MAX = 100
 PASSWORD_CHARACTERS_MIN = 10
 PASSWORD_BYTES_MAX = 1024
 
-_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f.]+(\.[^@\s\x00-\x1f.]+)*")
+_EMAIL = re.compile(r"""[^@\s<>()\[\]\\,;:"]{1,64}@[^@\s<>()\[\]\\,;:".]+(\.[^@\s<>()\[\]\\,;:".]+)*""")
+"""Without what separates addresses in a message's header: one address stays one recipient."""
 
 
 def normalize_email(email: str) -> str:
@@ -21,7 +22,7 @@ def normalize_email(email: str) -> str:
 def require_email(email: str) -> str:
     """The address, trimmed. Raises `InvalidField`."""
     email = unicodedata.normalize("NFC", email.strip())
-    if len(email) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(email):
+    if len(email) > EMAIL_CHARACTERS_MAX or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise InvalidField("email", "That is not an e-mail address; write it like ana@example.com.")
     return email
 

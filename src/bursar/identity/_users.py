@@ -81,7 +81,10 @@ async def get_user(snapshot: Snapshot, user: UserId) -> User:
 
 
 async def find_by_email(snapshot: Snapshot, email: str) -> User | None:
-    row = await snapshot.first(select(_users).where(_users.c.email_normalized == normalize_email(email)))
+    normalized = normalize_email(email)
+    if not normalized.isprintable():  # nobody's, and PostgreSQL takes no null bytes
+        return None
+    row = await snapshot.first(select(_users).where(_users.c.email_normalized == normalized))
     return None if row is None else _user(row)
 
 

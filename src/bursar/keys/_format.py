@@ -24,7 +24,7 @@ class KeyChecker:
 
     def is_ours(self, text: str) -> bool:
         """Whether the checksum fits; says nothing of whether the key still works."""
-        if len(text) != KEY_CHARACTERS or not text.startswith(KEY_PREFIX):
+        if len(text) != KEY_CHARACTERS or not text.startswith(KEY_PREFIX) or not text.isascii():
             return False
         body, checksum = text[:-CHECKSUM_CHARACTERS], text[-CHECKSUM_CHARACTERS:]
         return secrets.same(self._checksum(body), checksum)

@@ -37,6 +37,9 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger("bursar.database")
 
+_NOT_IN_REPERTOIRE = "22021"
+"""PostgreSQL's code for a text that its encoding does not have."""
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -58,6 +61,10 @@ SYSTEM: Final = Scope(None)
 
 class DatabaseUnavailable(errors.Unavailable):
     """The database does not answer."""
+
+
+class TextNotStorable(errors.InvalidInput):
+    """A text has a null byte or half a character, which PostgreSQL does not take."""
 
 
 class DatabaseBusy(errors.Unavailable):
@@ -305,6 +312,8 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         yield connection
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_IN_REPERTOIRE:
+            raise TextNotStorable("A text has characters that cannot be stored, such as a null byte.") from error
         if isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated:
             _log.warning("the database failed: %s", error.orig)
             raise DatabaseUnavailable("The database does not answer.", remedy="Try again in a few seconds.") from error
