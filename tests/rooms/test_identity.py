@@ -47,7 +47,7 @@ async def spend(database: Database, token: str, purpose: LinkPurpose = LinkPurpo
 )
 async def test_two_spellings_of_one_address_are_one_user(database: Database, one: str, other: str):
     user = await add(database, one)
-    with pytest.raises(identity._users.EmailTaken) as refusal:
+    with pytest.raises(identity.EmailTaken) as refusal:
         await add(database, other)
     assert refusal.value.status == 409
     async with database.snapshot(SYSTEM) as snapshot:
@@ -105,7 +105,7 @@ async def test_ordinary_addresses_of_every_sort_are_taken(database: Database):
 async def test_ten_that_add_one_address_at_once_add_one_user(database: Database):
     results = await asyncio.gather(*(add(database) for _ in range(10)), return_exceptions=True)
     assert sum(isinstance(result, User) for result in results) == 1
-    assert sum(isinstance(result, identity._users.EmailTaken) for result in results) == 9
+    assert sum(isinstance(result, identity.EmailTaken) for result in results) == 9
 
 
 @pytest.mark.parametrize("address", ["nobody@example.com", "", "\x00", "ana\x00@example.com", "'; --"])

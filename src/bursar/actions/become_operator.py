@@ -29,6 +29,8 @@ async def become_operator(
     identity.require_name(name)
     hashed = await passwords.hash(identity.require_password(password))
     async with database.begin(SYSTEM) as tx:
+        # Two nodes may each have printed a link: whoever comes second must see the first one's operator.
+        await identity.lock_links(tx, NOBODY, LinkPurpose.BECOME_OPERATOR)
         await identity.spend_link(tx, token, LinkPurpose.BECOME_OPERATOR)
         if await identity.has_operator(tx):
             raise LinkExpired("This installation has an operator already.", remedy="Sign in instead.")

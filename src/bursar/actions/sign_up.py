@@ -40,11 +40,12 @@ async def sign_up(
     identity.require_name(name)
     hashed = await passwords.hash(identity.require_password(password))
     async with database.begin(SYSTEM) as tx:
-        existing = await identity.find_by_email(tx, email)
-        if existing is not None:
+        try:
+            user = await identity.add_user(tx, email=email, name=name, password_hash=hashed)
+        except identity.EmailTaken:
+            existing = await identity.get_by_email(tx, email)
             await enqueue(tx, _already(existing, public_url), LinkPurpose.VERIFY_EMAIL, None)
             return
-        user = await identity.add_user(tx, email=email, name=name, password_hash=hashed)
         await audit.record(tx, Actor.person(user.id, address), OwnerId(user.id), "user.signed_up", user.id)
         await mail_link(tx, user, LinkPurpose.VERIFY_EMAIL, public_url)
 

@@ -1,7 +1,16 @@
 """People: users, sessions, verified e-mail, passwords, one-time links. (Passkeys, single sign-on: later issues; a session is
 opened by whoever proved who signs in, so they add a proof and change nothing here.)"""
 
-from bursar.identity._links import LINK_LIFETIME, NOBODY, LinkPurpose, OneTimeLink, mint_link, peek_link, spend_link
+from bursar.identity._links import (
+    LINK_LIFETIME,
+    NOBODY,
+    LinkPurpose,
+    OneTimeLink,
+    lock_links,
+    mint_link,
+    peek_link,
+    spend_link,
+)
 from bursar.identity._passwords import Passwords
 from bursar.identity._rules import normalize_email, require_email, require_name, require_password
 from bursar.identity._sessions import (
@@ -13,6 +22,7 @@ from bursar.identity._sessions import (
     open_session,
 )
 from bursar.identity._users import (
+    EmailTaken,
     User,
     add_user,
     find_by_email,
@@ -32,6 +42,7 @@ __all__ = [
     "LINK_LIFETIME",
     "NOBODY",
     "SESSION_LIFETIME",
+    "EmailTaken",
     "LinkPurpose",
     "OneTimeLink",
     "Passwords",
@@ -48,6 +59,7 @@ __all__ = [
     "get_user",
     "has_operator",
     "list_users",
+    "lock_links",
     "mark_verified",
     "mint_link",
     "normalize_email",

@@ -101,6 +101,12 @@ async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
     return OneTimeLink(UserId(rows[0].user_id), purpose)
 
 
+async def lock_links(tx: Tx, user: UserId, purpose: LinkPurpose) -> None:
+    """Waits for whoever else is about to act on a link of this person and purpose, spent or not, and keeps others waiting."""
+    links = select(_links.c.token_hash).where(_links.c.user_id == user, _links.c.purpose == purpose)
+    await tx.all(links.order_by(_links.c.token_hash).with_for_update())
+
+
 def _expired() -> LinkExpired:
     return LinkExpired(
         "This link was already used, replaced by a newer one, or is too old.", remedy="Ask for a new one."
