@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from bursar import ledger
 from bursar.activity import GenerationStatus, UsageSource
-from tests.gateway.world import Answer, chunk, usage, whole
+from bursar.catalog import Catalog
+from tests.gateway.world import PRIME, Answer, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +179,27 @@ async def test_a_client_whose_connection_fails_while_we_write_is_settled(scripte
     row = await world.only_generation()
     assert row.cost_nanos > 0
     assert world.upstream.closed == ["alpha"]
+
+
+async def test_a_request_cancelled_while_its_hold_is_extended_is_settled_after_the_extension(
+    scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    """The settlement needs an extension of its own here: two at once would have the same number and another content."""
+    real, begun, extended = ledger.extend_hold, asyncio.Event(), []
+
+    async def slow(*arguments: Any) -> None:
+        await real(*arguments)
+        extended.append(arguments[-1])
+        begun.set()
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(ledger, "extend_hold", slow)
+    alone = Catalog([provider("alpha")], [PRIME], [endpoint(PRIME, provider("alpha"))])
+    world = await scripted([chunk("a " * 5000), forever], catalog=alone)
+    task = asyncio.ensure_future(world.post(STREAM))
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    row = await world.only_generation()
+    assert extended == [1, 2]
+    assert row.cost_nanos > 5000 * 13

@@ -51,6 +51,7 @@ async def test_a_provider_that_fails_before_any_output_costs_nothing(world: Worl
         assert attempt["status"] == status
     assert await world.books_are_right() == 0
     assert len(await world.generations()) == len(BEFORE_OUTPUT)
+    assert await world.hold_states() == {"void"}, "nothing came of it, so nothing was settled"
     assert (await world.balance()).available == 10 * CREDIT
 
 
@@ -126,6 +127,16 @@ async def test_once_there_is_output_no_other_endpoint_is_tried(scripted: Callabl
     row = await world.only_generation()
     assert (row.status, row.provider) == (GenerationStatus.FAILED, "alpha")
     assert row.cost_nanos > 0
+
+
+async def test_a_usage_reported_without_any_output_before_a_failure_costs_nothing(scripted: Callable[..., Any]):
+    role = {"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}]}
+    world = await scripted([*[role] * 64, chunk(usage=usage(500, 200)), UpstreamFailed("It broke.")])
+    answer = await world.chat(model="acme/prime", stream=True)
+    assert answer.chunks[-2]["error"]["code"] == 502
+    row = await world.only_generation()
+    assert (row.status, row.cost_nanos, row.completion_tokens) == (GenerationStatus.FAILED, 0, 0)
+    assert await world.hold_states() == {"void"}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -17,6 +17,7 @@ from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Funds, Gateway
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
 from bursar.kernel.money import NANOS_PER_CREDIT, Attos, Nanos
 from bursar.keys import KeyChecker, KeyKind
+from bursar.ledger import tables as ledger_tables
 from bursar.providers import ChatCall, Providers
 from bursar.storage import SYSTEM, Database
 from tests.conftest import Cast
@@ -300,6 +301,11 @@ class World:
             return [
                 found for row in rows if (found := await find_generation(snapshot, row.owner_id, row.id)) is not None
             ]
+
+    async def hold_states(self) -> set[str]:
+        """How the holds there were ended: open, settled, void, interrupted."""
+        async with self.database.snapshot(SYSTEM) as snapshot:
+            return {row.state for row in await snapshot.all(select(ledger_tables.holds.c.state))}
 
     async def balance(self, owner: OwnerId | None = None) -> ledger.Balance:
         async with self.database.snapshot(SYSTEM) as snapshot:
