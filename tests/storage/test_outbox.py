@@ -158,3 +158,16 @@ async def test_what_nobody_fetched_in_time_is_emptied(fixed_database: Database, 
     assert await state_of(fixed_database, old) == ("done", False)
     assert await state_of(fixed_database, new) == ("waiting", True)
     assert await storage.strip_expired(fixed_database) == 0
+
+
+async def test_one_message_that_does_not_open_does_not_keep_the_others(database: Database, caplog):
+    altered, other = await enqueue(database), await enqueue(database)
+    async with database.begin(SYSTEM) as tx:
+        await tx.execute(
+            storage.metadata.tables["outbox"].update().where(text(f"id = '{altered}'")).values(sealed=b"\x01" * 64)
+        )
+    assert [message.id for message in await storage.take(database)] == [other]
+    assert altered in caplog.text
+    for message in (altered, other):
+        await storage.mark_kept(database, message)
+    assert [message.id for message in await storage.list_kept(database)] == [other]

@@ -45,14 +45,9 @@ class SmtpMailer:
         # Imported here: most starts send no mail.
         import aiosmtplib
 
-        mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = self._sender, message.to, message.subject
-        mail["Date"], mail["Message-ID"] = formatdate(usegmt=True), make_msgid(domain="bursar.invalid")
-        mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content(message.text)
         try:
             await aiosmtplib.send(
-                mail,
+                self._composed(message),
                 hostname=self._host,
                 port=self._port,
                 username=self._username,
@@ -65,3 +60,12 @@ class SmtpMailer:
             raise MailNotSent(
                 f"The mail server {self._host} did not take the message: {type(error).__name__}."
             ) from None
+
+    def _composed(self, message: Message) -> EmailMessage:
+        """Raises `ValueError` for what cannot stand in a message, such as a line break in a header."""
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = self._sender, message.to, message.subject
+        mail["Date"], mail["Message-ID"] = formatdate(usegmt=True), make_msgid(domain="bursar.invalid")
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(message.text)
+        return mail

@@ -1,7 +1,8 @@
 """The outbox: side effects that were committed with their cause and leave afterwards, at least once."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import select, update
 from bursar.kernel.ids import MessageId
 from bursar.storage import tables
 from bursar.storage._database import SYSTEM, Database, Tx
+from bursar.storage._sealing import CannotUnseal
 
 ATTEMPTS_MAX = 12
 RETRY_FIRST = timedelta(seconds=10)
@@ -19,6 +21,7 @@ SENDING_LONGEST = timedelta(minutes=2)
 """A message taken and never reported on (the process died) is offered again after this."""
 
 _table = tables.outbox
+_log = logging.getLogger("bursar.outbox")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ async def take(database: Database, limit: int = 20) -> Sequence[OutboxMessage]:
             .values(state="sending", attempts=_table.c.attempts + 1, next_attempt_at=now + SENDING_LONGEST)
             .returning(*_table.c)
         )
-    return [_opened(database, row) for row in rows]
+    return _opened(database, rows)
 
 
 async def list_kept(database: Database, limit: int = 100) -> Sequence[OutboxMessage]:
@@ -66,7 +69,7 @@ async def list_kept(database: Database, limit: int = 100) -> Sequence[OutboxMess
             .order_by(_table.c.id.desc())
             .limit(limit)
         )
-    return [_opened(database, row) for row in rows]
+    return _opened(database, rows)
 
 
 async def mark_delivered(database: Database, message: MessageId) -> None:
@@ -113,8 +116,17 @@ async def _set(database: Database, message: MessageId, **values: Any) -> None:
         await tx.execute(update(_table).where(_table.c.id == message).values(**values))
 
 
-def _opened(database: Database, row: Any) -> OutboxMessage:
-    payload = json.loads(database.sealer.unseal(row.id, row.sealed)) if row.sealed is not None else {}
-    return OutboxMessage(
-        MessageId(row.id), row.topic, payload, json.loads(row.summary), row.created_at, row.expires_at, row.attempts
-    )
+def _opened(database: Database, rows: Iterable[Any]) -> Sequence[OutboxMessage]:
+    """Those that open: one altered row must not keep the others."""
+    opened = []
+    for row in rows:
+        try:
+            payload = json.loads(database.sealer.unseal(row.id, row.sealed)) if row.sealed is not None else {}
+        except CannotUnseal as error:
+            _log.error("the outbox: %s", error.sentence)  # noqa: TRY400 - the sentence says it all
+            continue
+        summary = json.loads(row.summary)
+        opened.append(
+            OutboxMessage(MessageId(row.id), row.topic, payload, summary, row.created_at, row.expires_at, row.attempts)
+        )
+    return opened
