@@ -184,12 +184,11 @@ async def test_a_client_whose_connection_fails_while_we_write_is_settled(scripte
 async def test_a_request_cancelled_while_its_hold_is_extended_is_settled_after_the_extension(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """The settlement needs an extension of its own here: two at once would have the same number and another content."""
-    real, begun, extended = ledger.extend_hold, asyncio.Event(), []
+    """The settlement takes more than is held here, too: the two must not get into each other's way."""
+    real, begun = ledger.extend_hold, asyncio.Event()
 
     async def slow(*arguments: Any) -> None:
         await real(*arguments)
-        extended.append(arguments[-1])
         begun.set()
         await asyncio.sleep(0.1)
 
@@ -201,5 +200,4 @@ async def test_a_request_cancelled_while_its_hold_is_extended_is_settled_after_t
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     row = await world.only_generation()
-    assert extended == [1, 2]
     assert row.cost_nanos > 5000 * 13
