@@ -64,7 +64,7 @@ class Jobs:
             await mark_failed(self._database, message, error.sentence)
             return
         except Exception as error:  # noqa: BLE001 - one message must not keep the others; its text may quote the mail
-            _log.error("mail %s was not sent: %s", message.id, type(error).__name__)  # noqa: TRY400 - see above
+            _log.error("mail %s was not sent: %s", message.id, type(error).__name__)
             await mark_failed(self._database, message, f"It could not be sent: {type(error).__name__}.")
             return
         if self._mailer.delivers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from sqlalchemy import Executable, Row, Table, event, text
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
@@ -235,6 +235,9 @@ class Database:
             await self._reader.dispose()
 
 
+_CALLERS_CLASSES = frozenset({"22", "23", "42", "P0"})
+"""Classes of SQLSTATE: data, integrity, syntax and rights, raised by our own triggers."""
+
 _SET_OWNER = text("SELECT set_config('bursar.owner', :owner, true)")
 
 
@@ -257,7 +260,12 @@ def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
     from sqlalchemy.pool import AsyncAdaptedQueuePool
 
     engine = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0, pool_timeout=WAIT_SECONDS
+        url,
+        hide_parameters=True,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -288,6 +296,7 @@ def _postgres_engine(url: URL, role: str | None = None) -> AsyncEngine:
         settings["role"] = role
     return create_async_engine(
         url,
+        hide_parameters=True,  # what a statement was given may be a password hash or an address: not for logs
         pool_size=POSTGRES_CONNECTIONS,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
@@ -314,12 +323,23 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == _NOT_IN_REPERTOIRE:
             raise TextNotStorable("A text has characters that cannot be stored, such as a null byte.") from error
-        if isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated:
+        if not _is_the_callers(error):
             _log.warning("the database failed: %s", error.orig)
             raise DatabaseUnavailable("The database does not answer.", remedy="Try again in a few seconds.") from error
         raise
     finally:
         await _to_the_end(connection.close())
+
+
+def _is_the_callers(error: DBAPIError) -> bool:
+    """Whether the statement itself is at fault: bad data, a violated constraint, wrong SQL. Everything else (away, full,
+    read-only, a deadlock) is the database's and passes."""
+    if error.connection_invalidated:
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(state, str):
+        return state[:2] in _CALLERS_CLASSES
+    return isinstance(error, IntegrityError | DataError | ProgrammingError)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -29,6 +29,8 @@ class DataDir:
         self._lock_fd: int | None = None
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.path.stat().st_mode & 0o077 and self.path.stat().st_uid == os.getuid():
+                self.path.chmod(0o700)  # it holds the secret, everybody's activity, and the operator's socket
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
         except OSError as error:

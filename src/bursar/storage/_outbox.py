@@ -123,7 +123,7 @@ def _opened(database: Database, rows: Iterable[Any]) -> Sequence[OutboxMessage]:
         try:
             payload = json.loads(database.sealer.unseal(row.id, row.sealed)) if row.sealed is not None else {}
         except CannotUnseal as error:
-            _log.error("the outbox: %s", error.sentence)  # noqa: TRY400 - the sentence says it all
+            _log.error("the outbox: %s", error.sentence)
             continue
         summary = json.loads(row.summary)
         opened.append(

@@ -134,7 +134,7 @@ def create_tables() -> None:
         sa.Column("requested_model", sa.String(length=120), nullable=False),
         sa.Column("model", sa.String(length=120), nullable=False),
         sa.Column("provider", sa.String(length=64), nullable=True),
-        sa.Column("endpoint_id", sa.String(length=200), nullable=True),
+        sa.Column("endpoint_id", sa.String(length=600), nullable=True),
         sa.Column("upstream_id", sa.String(length=200), nullable=True),
         sa.Column("api_type", sa.String(length=16), nullable=False),
         sa.Column("streamed", sa.Boolean(), nullable=False),
