@@ -1,6 +1,7 @@
 """A little history: requests that were held, charged and recorded, at the moment the fixed clock shows."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from bursar.kernel.ids import OwnerId, UserId, new_generation_id
 from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyChecker, KeyKind
 from bursar.ledger import OpenHold
-from bursar.storage import SYSTEM, Database, Scope, Snapshot
+from bursar.storage import SYSTEM, Database, Scope, Snapshot, Tx
 from tests.conftest import Cast, make_cast
 
 NOW = datetime(2026, 11, 24, 13, 30, tzinfo=UTC)
@@ -36,12 +37,14 @@ class History:
     def owner(self) -> OwnerId:
         return self.cast.owner
 
-    async def serve(self, at: datetime, cost: int, key: Key | None = None, owner: OwnerId | None = None, **other: Any):
-        """One request at that moment, by the admin's key unless told otherwise."""
+    async def serve(
+        self, at: datetime, cost: int, key: Key | None = None, tx: Tx | None = None, **other: Any
+    ) -> Generation:
+        """One request at that moment, by the admin's key unless told otherwise, in a transaction of its own unless given one."""
         self.clock.set(at)
         key = key or self.admins_key
         generation = Generation(
-            owner_id=owner or key.owner,
+            owner_id=key.owner,
             id=new_generation_id(at),
             created_at=at,
             key_id=key.id,
@@ -57,13 +60,12 @@ class History:
             cost_nanos=Nanos(cost),
         )
         generation = replace(generation, **other)
-        async with self.database.begin(Scope(generation.owner_id)) as tx:
-            hold = OpenHold(
-                generation.owner_id, generation.id, Nanos(cost), "node", "v1", key.id, key.creator, generation.model, at
-            )
-            await ledger.open_hold(tx, hold)
-            assert await ledger.settle_hold(tx, hold.owner, hold.generation, Nanos(cost)) == cost
-            assert await activity.record(tx, generation)
+        hold = OpenHold(key.owner, generation.id, Nanos(cost), "node", "v1", key.id, key.creator, generation.model, at)
+        async with AsyncExitStack() as stack:
+            writes = tx or await stack.enter_async_context(self.database.begin(Scope(key.owner)))
+            await ledger.open_hold(writes, hold)
+            assert await ledger.settle_hold(writes, hold.owner, hold.generation, Nanos(cost)) == cost
+            assert await activity.record(writes, generation)
         self.served.append(generation)
         return generation
 

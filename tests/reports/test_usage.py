@@ -10,7 +10,7 @@ from bursar.activity import GenerationStatus
 from bursar.kernel.ids import OwnerId
 from bursar.reports import ActivityFilter, Period
 from bursar.reports.usage import totals
-from bursar.storage import SYSTEM
+from bursar.storage import SYSTEM, Scope
 from tests.reports.conftest import NOW, History, make_key
 
 pytestmark = pytest.mark.anyio
@@ -25,20 +25,22 @@ async def usage(history: History, period: Period, wanted: ActivityFilter = Activ
 
 @pytest.fixture
 async def busy(history: History) -> History:
-    """120 requests spread over 70 days, on three models by two keys; some failed."""
+    """70 requests spread over 70 days, on three models by two keys; some failed."""
     chance = random.Random(7)
-    moments = sorted(NOW - timedelta(seconds=chance.randrange(70 * 86_400)) for _ in range(90))
-    moments += sorted(NOW - timedelta(seconds=chance.randrange(26 * 3600)) for _ in range(30))
-    for at in sorted(moments):
-        await history.serve(
-            at,
-            chance.randrange(1_000_000),
-            chance.choice((history.admins_key, history.members_key)),
-            model=chance.choice(("demo/echo-1", "demo/poet-1", "demo/sage-1")),
-            status=chance.choice((GenerationStatus.OK, GenerationStatus.OK, GenerationStatus.FAILED)),
-            prompt_tokens=chance.randrange(1000),
-            completion_tokens=chance.randrange(1000),
-        )
+    moments = sorted(NOW - timedelta(seconds=chance.randrange(70 * 86_400)) for _ in range(50))
+    moments += sorted(NOW - timedelta(seconds=chance.randrange(26 * 3600)) for _ in range(20))
+    async with history.database.begin(Scope(history.owner)) as tx:
+        for at in sorted(moments):
+            await history.serve(
+                at,
+                chance.randrange(1_000_000),
+                chance.choice((history.admins_key, history.members_key)),
+                tx=tx,
+                model=chance.choice(("demo/echo-1", "demo/poet-1", "demo/sage-1")),
+                status=chance.choice((GenerationStatus.OK, GenerationStatus.OK, GenerationStatus.FAILED)),
+                prompt_tokens=chance.randrange(1000),
+                completion_tokens=chance.randrange(1000),
+            )
     history.clock.set(NOW)
     return history
 
