@@ -321,6 +321,14 @@ def test_an_organization_has_at_most_ten_members(server: RunningServer):
     assert refused["error"]["name"] == "OrganizationFull"
 
 
+def test_nobody_gets_into_an_organization_by_an_address_they_did_not_prove(server: RunningServer):
+    with new_person(server, "Pretender", verified=False):
+        refused = command(
+            server, "members", "add", "--organization", "acme", "--email", "pretender@example.com", exit_code=1
+        )
+    assert refused["error"]["name"] == "AddressUnproven"
+
+
 def test_a_person_can_be_in_many_organizations(server: RunningServer, member: Person):
     for number in range(12):
         command(server, "organizations", "add", "--name", f"Many {number}", "--admin", "tomas@example.com")

@@ -26,7 +26,7 @@ from bursar.kernel.errors import SettingsError
 from bursar.keys import KeyChecker
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
 from bursar.processors import SandboxProcessor
-from bursar.providers import Providers, discover_local
+from bursar.providers import Providers, UpstreamFailed, discover_local
 from bursar.settings import Settings
 from bursar.storage import Database, DataDir, Sealer
 from bursar.web import WebParts, create_web
@@ -35,6 +35,8 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 CHAT_PATHS = frozenset({"/api/v1/chat/completions", "/api/v1/chat/completions/"})
 EXAMPLE_MODEL = "demo/echo-1"
+DEMO_MARK = "demo"
+"""The fact, kept in the database, that `bursar demo` made this data."""
 
 _log = logging.getLogger("bursar.app")
 
@@ -137,11 +139,20 @@ class CatalogHolder:
         )
 
     async def reload(self) -> None:
+        before, sold = self._catalog, sandbox_is_on(self._settings, self)
         try:
             await self.load()
         except SettingsError as error:
-            remedy = "" if error.remedy is None or error.remedy in error.sentence else f" {error.remedy}"
-            _log.error("the catalogue was not reloaded: %s%s", error.sentence, remedy)
+            remedy = error.remedy if error.remedy and error.remedy not in error.sentence else ""
+            _log.error("the catalogue was not reloaded: %s %s", error.sentence, remedy)
+            return
+        if sold and not sandbox_is_on(self._settings, self):
+            self._catalog = before
+            _log.error(
+                "the catalogue was not reloaded: it adds a real provider while sandbox credits are sold, so that anybody could "
+                "spend your money by clicking. A restart turns sandbox purchases off; "
+                "BURSAR_LET_SANDBOX_CREDITS_SPEND_REAL_MONEY=true allows both."
+            )
         else:
             _log.info("the catalogue was reloaded: %r", self._catalog)
 
@@ -181,7 +192,7 @@ class Server:
             dispatcher=Dispatcher(self.providers, self._credential),
             catalog=catalog_holder,
             clock=clock,
-            credits_url=lambda _caller: f"{installation.public_url}/credits",
+            credits_url=lambda caller: f"{installation.public_url}/credits?owner={caller.owner}",
         )
         self.jobs = Jobs(database, self.mailer)
         self._api: asyncio.Future[Asgi] | None = None
@@ -208,10 +219,10 @@ class Server:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application. Requests for models go past every framework."""
         path = scope.get("path", "")
-        if path in CHAT_PATHS and scope["type"] == "http" and scope["method"] == "POST":
+        if path in CHAT_PATHS and scope["type"] == "http":
             await self.gateway(scope, receive, send)
         elif path.startswith("/api/"):
-            await (await self._whole_api())(scope, receive, send)
+            await (await asyncio.shield(self._whole_api()))(_without_slash(scope), receive, send)
         else:
             await self._web(scope, receive, send)
 
@@ -248,8 +259,20 @@ class Server:
         if provider.credential_env is not None:
             return self.installation.settings.credential(provider.credential_env)
         if provider.credential_file is not None:
-            return Path(provider.credential_file).read_text(encoding="utf-8").strip()
+            try:
+                return Path(provider.credential_file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise UpstreamFailed(
+                    "The provider's credential cannot be read.",
+                    remedy=f"The operator has to check credential_file of provider {provider.slug} in the catalogue.",
+                ) from None
         return None
+
+
+def _without_slash(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """`/api/v1/models/` is `/api/v1/models`: answered at once, never redirected by a Host header that anybody may write."""
+    path = scope["path"]
+    return {**scope, "path": path.rstrip("/"), "raw_path": None} if path.endswith("/") else scope
 
 
 def sandbox_is_on(settings: Settings, holder: CatalogHolder) -> bool:

@@ -13,7 +13,6 @@ from bursar.gateway.plan import (
     Demand,
     Preferences,
     affordable_tokens,
-    completion_bound,
     make_plan,
     price_bound,
 )
@@ -156,10 +155,12 @@ def test_the_ceiling_is_what_the_dearest_attempt_can_cost():
 
 
 def test_without_max_tokens_a_hold_covers_a_named_number_of_tokens_and_never_more_than_the_endpoint_writes():
-    [offer] = CATALOG.offers_for("acme/second")
-    assert completion_bound(offer, demand(stream=True)) == STREAM_TOKENS
-    assert completion_bound(offer, demand()) == 4096 < WHOLE_ANSWER_TOKENS
-    assert completion_bound(offer, demand(max_tokens=7, choices=2)) == 14
+    def covered(**more: Any) -> int:
+        return make_plan(demand("acme/second", **more), CATALOG).attempts[0].completion_tokens
+
+    assert covered(stream=True) == STREAM_TOKENS
+    assert covered() == 4096 < WHOLE_ANSWER_TOKENS
+    assert covered(max_tokens=7, choices=2) == 14
 
 
 def test_a_prompt_is_never_held_for_beyond_the_context():

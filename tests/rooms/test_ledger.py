@@ -108,11 +108,27 @@ async def test_a_request_holds_its_ceiling_and_pays_what_it_cost(database: Datab
     assert (await verify(database)).drift == 0
 
 
-async def test_more_than_was_held_is_never_charged(database: Database):
+async def test_more_than_was_held_is_charged_as_far_as_the_credits_go(database: Database):
     await grant(database, ACME, 100)
     await hold(database, ACME, "gen-1", 60)
-    assert await settle(database, ACME, "gen-1", 1_000) == 60
-    assert await balance(database, ACME) == (40, 0, 60)
+    assert await settle(database, ACME, "gen-1", 75) == 75
+    assert await balance(database, ACME) == (25, 0, 75)
+    await hold(database, ACME, "gen-2", 10)
+    await hold(database, ACME, "gen-3", 10)
+    assert await settle(database, ACME, "gen-2", 1_000) == 15
+    assert await balance(database, ACME) == (0, 10, 90), "what another request holds is not taken"
+    assert (await verify(database)).drift == 0
+
+
+async def test_of_ten_that_cost_more_than_they_held_all_are_settled_and_nothing_is_overspent(database: Database):
+    await grant(database, ACME, 100)
+    for number in range(10):
+        await hold(database, ACME, f"gen-{number}", 5)
+    charged = await asyncio.gather(*(settle(database, ACME, f"gen-{number}", 20) for number in range(10)))
+    assert all(amount is not None and 5 <= amount <= 20 for amount in charged)
+    assert sum(amount or 0 for amount in charged) == 100
+    assert await balance(database, ACME) == (0, 0, 100)
+    assert (await verify(database)).drift == 0
 
 
 async def test_a_charge_below_zero_credits_nobody(database: Database):
@@ -156,7 +172,7 @@ async def test_an_extension_that_is_repeated_counts_once(database: Database):
         await extend(database, ACME, "gen-1", 20, 1)
     assert await balance(database, ACME) == (70, 30, 0)
     assert (await verify(database)).drift == 0
-    assert await settle(database, ACME, "gen-1", 1_000) == 30
+    assert await settle(database, ACME, "gen-1", 30) == 30
 
 
 async def test_an_extension_that_the_credits_do_not_cover_leaves_the_hold_as_it_was(database: Database):
@@ -164,8 +180,8 @@ async def test_an_extension_that_the_credits_do_not_cover_leaves_the_hold_as_it_
     await hold(database, ACME, "gen-1", 90)
     with pytest.raises(InsufficientFunds):
         await extend(database, ACME, "gen-1", 11)
+    assert await balance(database, ACME) == (10, 90, 0)
     assert (await verify(database)).drift == 0
-    assert await settle(database, ACME, "gen-1", 1_000) == 90
 
 
 async def test_what_was_resolved_cannot_be_extended_settled_or_voided_again(database: Database):
@@ -421,7 +437,7 @@ class Model:
     async def settle(self, owner: OwnerId, books: Books, generation: str, amount: int) -> None:
         charged = await settle(self.database, owner, generation, amount)
         held = books.holds.get(generation)
-        assert charged == (None if held is None else min(amount, held))
+        assert charged == (None if held is None else min(amount, held + books.credits))
         self._resolve(books, generation, charged or 0)
         self.last = lambda: self.settle(owner, books, generation, amount)
 

@@ -3,6 +3,7 @@
 Each opens the transaction, checks the permission inside it, touches several rooms, writes the audit event, and commits.
 """
 
+from bursar.actions._standing import require_own_address
 from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
@@ -31,6 +32,7 @@ __all__ = [
     "make_sign_in_link",
     "receive_event",
     "rename_user",
+    "require_own_address",
     "resend_verification",
     "reset_user",
     "set_key_disabled",

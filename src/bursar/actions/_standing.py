@@ -2,7 +2,7 @@
 
 from bursar import identity, organizations
 from bursar.access import Actor, ActorKind, Context, Permission, PermissionDenied, Role, require
-from bursar.kernel.errors import NotFound
+from bursar.kernel.errors import Conflict, NotFound
 from bursar.kernel.ids import OrganizationId, OwnerId, UserId, is_personal
 from bursar.storage import Snapshot
 
@@ -27,6 +27,23 @@ async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Pe
         denied.remedy = await whom_to_ask(snapshot, OrganizationId(owner))
         raise
     return context
+
+
+class AddressUnproven(Conflict):
+    """Somebody signed up with this address and never showed that it is theirs."""
+
+
+async def require_own_address(snapshot: Snapshot, user: UserId) -> None:
+    """Before the operator gives something to whoever has an address: a stranger may have signed up with it.
+
+    Somebody the operator added has no password until they opened the link that went to the address. Raises `AddressUnproven`.
+    """
+    found = await identity.get_user(snapshot, user)
+    if not found.is_verified and await identity.find_password_hash(snapshot, user) is not None:
+        raise AddressUnproven(
+            f"{found.email} signed up but never verified the address: it may be somebody else's.",
+            remedy="They open the link in their mail first; `bursar users reset` sends a new one.",
+        )
 
 
 async def whom_to_ask(snapshot: Snapshot, organization: OrganizationId) -> str:

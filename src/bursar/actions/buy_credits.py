@@ -29,7 +29,8 @@ async def start_purchase(
         await enter(tx, actor, owner, Permission.BUY_CREDITS)
         if processor is None:
             raise PurchasesOff("Buying credits is turned off here.", remedy="Ask the operator to grant credits.")
-        assert actor.user is not None
+        if actor.user is None:
+            raise PurchasesOff("Only a person can buy credits.", remedy="Sign in.")
         nanos = payments.require_amount(amount)
         opened = await payments.open_purchase(
             tx, owner=owner, purchase=purchase, amount=nanos, processor=processor.name, created_by=UserId(actor.user)

@@ -14,7 +14,7 @@ generations = Table(
     Column("requested_model", String(120), nullable=False),
     Column("model", String(120), nullable=False),
     Column("provider", String(64)),
-    Column("endpoint_id", String(200)),
+    Column("endpoint_id", String(600)),
     Column("upstream_id", String(200)),
     Column("api_type", String(16), nullable=False),
     Column("streamed", Boolean, nullable=False),

@@ -56,6 +56,7 @@ def create_api(parts: ApiParts) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_url="/api/v1/openapi.json",
         exception_handlers={
             BursarError: _refused,
@@ -81,9 +82,10 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return _answer(
-            WrongMethod(f"{request.method} is not allowed here.", remedy="GET /api/v1/openapi.json lists what is.")
-        )
+        remedy = "GET /api/v1/openapi.json lists what is."
+        answer = _answer(WrongMethod(f"{request.method} is not allowed here.", remedy=remedy))
+        answer.headers.update(error.headers or {})
+        return answer
     return _answer(NoSuchRoute("Resource not found.", remedy="GET /api/v1/openapi.json lists what there is."))
 
 

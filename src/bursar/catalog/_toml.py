@@ -28,6 +28,8 @@ FILE_BYTES_MAX = 4 * 1024 * 1024
 TOKENS_MAX = 1_000_000_000
 DAYS_MAX = 36_500
 TEXT_CHARACTERS_MAX = 4_000
+NAME_CHARACTERS_MAX = {"slug": 60, "id": 110, "model": 110, "provider": 60, "upstream_model": 400}
+"""What stands in every row of the activity, or goes into its ids, is kept short."""
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -178,7 +180,7 @@ class _Section:
         if not isinstance(value, str):
             self.wrong(key, f"{key} must be text, not {_kind(value)}", f'write it in quotes, like {key} = "…"')
             return default
-        if not value.strip() or len(value) > TEXT_CHARACTERS_MAX:
+        if not value.strip() or len(value) > NAME_CHARACTERS_MAX.get(key, TEXT_CHARACTERS_MAX):
             self.wrong(
                 key, f"{key} is {'empty' if not value.strip() else 'too long'}", "write a text or leave the line out"
             )

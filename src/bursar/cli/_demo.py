@@ -7,7 +7,7 @@ from typing import Any
 
 from bursar import actions, identity, keys, organizations
 from bursar.access import Role
-from bursar.app import CatalogHolder, Installation, Server, open_installation, run_in_loop
+from bursar.app import DEMO_MARK, CatalogHolder, Installation, Server, open_installation, run_in_loop
 from bursar.cli._operations import OPERATOR
 from bursar.cli._serving import bind, log_to_stderr, serve
 from bursar.identity import User
@@ -16,7 +16,7 @@ from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.keys import KeyKind
 from bursar.organizations import Organization
 from bursar.settings import read_settings
-from bursar.storage import SYSTEM
+from bursar.storage import SYSTEM, remember
 
 CAST = (
     ("operator", "operator@example.com", "Olivia Operator"),
@@ -76,6 +76,8 @@ def run(
 async def _people(installation: Installation) -> tuple[dict[str, User], Organization]:
     """The cast, the organization and its credits; what is there already stays as it is."""
     database = installation.database
+    async with database.begin(SYSTEM) as tx:
+        await remember(tx, DEMO_MARK, "yes")
     cast: dict[str, User] = {}
     for role, email, name in CAST:
         async with database.snapshot(SYSTEM) as snapshot:

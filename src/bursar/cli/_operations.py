@@ -11,7 +11,7 @@ from bursar.access import Actor, Role
 from bursar.app import Installation
 from bursar.kernel.errors import BursarError, InvalidInput
 from bursar.kernel.ids import OrganizationId, OwnerId
-from bursar.kernel.money import format_credits, parse_credits
+from bursar.kernel.money import format_exact, parse_credits
 from bursar.keys import KeyKind
 from bursar.storage import SYSTEM
 
@@ -121,7 +121,7 @@ async def grant_credits(
     name = await actions.grant_credits(
         installation.database, OPERATOR, owner=owner, amount=nanos, reason=reason, transfer_id=transfer
     )
-    return {"owner": owner, "transfer": name, "amount_nanos": nanos, "amount": format_credits(nanos)}
+    return {"owner": owner, "transfer": name, "amount_nanos": nanos, "amount": format_exact(nanos)}
 
 
 async def add_key(
@@ -132,6 +132,7 @@ async def add_key(
         creator = await identity.get_by_email(snapshot, email)
         if organization is not None:
             found = await organizations.get_by_slug(snapshot, organization)
+            await actions.require_own_address(snapshot, creator.id)
             if await organizations.find_role(snapshot, found.id, creator.id) is None:
                 raise InvalidOption(
                     f"{email} is not a member of {organization}.", remedy="Add them with: bursar members add"
@@ -185,7 +186,9 @@ async def _owner(installation: Installation, organization: str | None, email: st
         if organization is not None:
             return OwnerId(OrganizationId((await organizations.get_by_slug(snapshot, organization)).id))
         if email is not None:
-            return OwnerId((await identity.get_by_email(snapshot, email)).id)
+            user = await identity.get_by_email(snapshot, email)
+            await actions.require_own_address(snapshot, user.id)
+            return OwnerId(user.id)
     raise InvalidOption("Say for whom.", remedy="Use --organization SLUG or --user E-MAIL.")
 
 

@@ -4,11 +4,12 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from bursar import actions
-from bursar.app import CatalogHolder, Server, make_mailer, open_installation, run_in_loop
+from bursar import actions, reports
+from bursar.app import DEMO_MARK, CatalogHolder, Installation, Server, make_mailer, open_installation, run_in_loop
 from bursar.cli._serving import bind, log_to_stderr, serve
 from bursar.kernel.errors import SettingsError
 from bursar.settings import Settings, read_settings
+from bursar.storage import SYSTEM, recall
 
 
 def run(*, port: int | None, data_dir: Path | None, host: str | None) -> None:
@@ -25,6 +26,7 @@ def run(*, port: int | None, data_dir: Path | None, host: str | None) -> None:
         try:
             await catalog.load()
             refuse_free_spending(settings, catalog)
+            await refuse_free_credits(installation, catalog)
         except BaseException:
             await installation.close()
             raise
@@ -71,6 +73,21 @@ def refuse_free_spending(settings: Settings, catalog: CatalogHolder) -> None:
             "BURSAR_PAYMENTS=sandbox together with real providers would let anybody spend your money by clicking.",
             remedy="Set BURSAR_PAYMENTS=off, or BURSAR_LET_SANDBOX_CREDITS_SPEND_REAL_MONEY=true if that is what you want.",
         )
+
+
+async def refuse_free_credits(installation: Installation, catalog: CatalogHolder) -> None:
+    """Credits that cost nothing, a demo's or the sandbox's, must not buy what costs the operator money."""
+    if not catalog.spends_real_money or installation.settings.let_sandbox_credits_spend_real_money:
+        return
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        is_demo = await recall(snapshot, DEMO_MARK) is not None
+        if not is_demo and not await reports.has_sandbox_credits(snapshot):
+            return
+    raise SettingsError(
+        f"The data in {installation.data_dir.path} is {'a demo' if is_demo else 'from a sandbox'}: its credits cost nothing, "
+        "and its keys would spend your money at real providers.",
+        remedy="Start with another --data-dir, or set BURSAR_LET_SANDBOX_CREDITS_SPEND_REAL_MONEY=true if that is what you want.",
+    )
 
 
 def _is_loopback(host: str) -> bool:

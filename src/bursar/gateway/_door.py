@@ -150,7 +150,7 @@ def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
         max_tokens=max_tokens,
         choices=_integer(fields, "n", 1, CHOICES_MAX) or 1,
         preferences=_preferences(fields),
-        body={name: value for name, value in fields.items() if name not in _OURS and value is not None},
+        body=_for_providers(fields),
         external_user=_text(fields, "user"),
         session_id=_text(fields, "session_id") or headers.session_id,
         prompt_tokens_bound=bound,
@@ -158,8 +158,25 @@ def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
     )
 
 
+def _for_providers(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes upstream. Nothing that changes the price without being in the price: such fields are dropped or refused."""
+    for name in _NOT_PRICED:
+        if fields.get(name) is not None:
+            raise InvalidRequest(f"{name} is not supported yet.", field=name)
+    if fields.get("modalities") not in (None, ["text"]):
+        raise InvalidRequest('modalities: only ["text"] is supported yet.', field="modalities")
+    body = {name: value for name, value in fields.items() if name not in _OURS and value is not None}
+    if body.get("service_tier") not in (None, "auto", "default"):
+        del body["service_tier"]
+    if "max_tokens" in body and "max_completion_tokens" in body:
+        del body["max_tokens"]  # two limits in one request: the hold covers the one that is sent
+    return body
+
+
+_NOT_PRICED = ("web_search_options", "audio", "best_of")
+
 PART_TOKENS_MAX = 16_384
-"""The bound of one image, file or sound in a message: none of the providers' tables charges more tokens for one."""
+"""The bound of one image in a message: none of the providers' tables charges more tokens for one."""
 MESSAGE_TOKENS = 16
 """Template overhead of one message."""
 TEMPLATE_TOKENS = 64
@@ -182,9 +199,11 @@ def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, 
                 bound += len(part.encode("utf-8", "surrogatepass"))
             elif kind == "text" and isinstance(part.get("text"), str):
                 bound += len(part["text"].encode("utf-8", "surrogatepass"))
-            else:
+            elif kind == "image_url":
                 bound += PART_TOKENS_MAX
-                images += kind == "image_url"
+                images += 1
+            else:  # a file, a sound, something new: its own bytes, and never less than an image
+                bound += max(PART_TOKENS_MAX, len(msgspec.json.encode(part)))
     for name in ("tools", "functions", "response_format"):
         if fields.get(name) is not None:
             bound += len(msgspec.json.encode(fields[name])) + MESSAGE_TOKENS

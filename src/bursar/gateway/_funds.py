@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from bursar import ledger
+from bursar import activity, ledger
 from bursar.activity import Generation, GenerationStatus
 from bursar.gateway._apply import apply_settlement, apply_void
 from bursar.kernel.errors import PaymentRequired, Unavailable
@@ -122,33 +122,64 @@ class DatabaseFunds:
         return True
 
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
-        missing = generation.cost_nanos - hold.amount
-        if missing > 0 and not await self._until_done(lambda: self.extend(hold, Nanos(missing))):
-            _log.warning("%s cost %d nanos more than could be held: the house bears it", generation.id, missing)
+        if generation.cost_nanos > hold.amount:
+            _log.warning(
+                "%s cost more than was held for it: is %s priced right?", generation.id, generation.endpoint_id
+            )
 
-        async def once() -> Nanos:
+        async def once(row: Generation) -> Nanos:
             async with self._database.begin(Scope(hold.owner)) as tx:
-                return await apply_settlement(tx, generation) or Nanos(0)
+                charged = await apply_settlement(tx, row)
+                if charged is not None:
+                    return charged
+                # Settled before, by an attempt whose answer was lost: what it charged stands in its row.
+                found = await activity.find_generation(tx, hold.owner, hold.generation)
+                return found.cost_nanos if found is not None else Nanos(0)
 
-        return await self._until_done(once)
+        return await self._until_done(once, generation)
 
     async def void(self, hold: Hold, generation: Generation) -> None:
-        async def once() -> bool:
+        async def once(row: Generation) -> bool:
             async with self._database.begin(Scope(hold.owner)) as tx:
-                return await apply_void(tx, generation, HoldState.VOID)
+                return await apply_void(tx, row, HoldState.VOID)
 
-        await self._until_done(once)
+        await self._until_done(once, generation)
 
-    async def _until_done(self, once: Callable[[], Awaitable[Result]]) -> Result:
-        """A settlement is owed: while the database is away it is tried again, for as long as the process lives."""
+    async def _until_done(self, once: Callable[[Generation], Awaitable[Result]], generation: Generation) -> Result:
+        """A settlement is owed, for as long as the process lives: while the database is away it is tried again, and should it
+        refuse the row itself, the row is written with its money and nothing else that could be at fault."""
         wait = SETTLE_RETRY_SECONDS_FIRST
         while True:
             try:
-                return await once()
+                return await once(generation)
             except Unavailable as error:
-                _log.warning("a settlement waits for the database: %s", error.sentence)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, SETTLE_RETRY_SECONDS_LONGEST)
+                _log.warning("the settlement of %s waits for the database: %s", generation.id, error.sentence)
+            except Exception:  # noqa: BLE001 - whatever it is, what is owed is tried again
+                _log.exception(
+                    "the settlement of %s was refused; it is tried again with less in its row", generation.id
+                )
+                generation = _bare(generation)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, SETTLE_RETRY_SECONDS_LONGEST)
+
+
+def _bare(generation: Generation) -> Generation:
+    """Whose it is, what was used and what it cost."""
+    return Generation(
+        owner_id=generation.owner_id,
+        id=generation.id,
+        created_at=generation.created_at,
+        key_id=generation.key_id,
+        user_id=generation.user_id,
+        status=generation.status,
+        requested_model="unknown",
+        model="unknown",
+        prompt_tokens=generation.prompt_tokens,
+        completion_tokens=generation.completion_tokens,
+        cost_nanos=generation.cost_nanos,
+        usage_source=generation.usage_source,
+        duration_ms=generation.duration_ms,
+    )
 
 
 async def recover_holds(database: Database) -> int:

@@ -1,12 +1,16 @@
 """Stop 6: a tap on the answer. Puts our ids, provider and cost in, keeps count of what arrived."""
 
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from bursar.activity import UsageSource
 from bursar.catalog import Usage
 from bursar.gateway.plan import Attempt, Plan
 from bursar.providers import count_tokens
+
+_log = logging.getLogger("bursar.meter")
 
 TOKENS_REPORTED_MAX = 100_000_000
 """A provider that reports more than this is not believed; what arrived is counted instead."""
@@ -76,14 +80,29 @@ class Meter:
         return self.finish_reason is not None and not self._choices_open
 
     def usage(self) -> tuple[Usage, UsageSource]:
-        """What the provider reported, hidden reasoning included; where it reported nothing, what arrived."""
-        if self._reported is not None:
-            return self._reported, UsageSource.REPORTED
+        """What the provider reported, hidden reasoning included, as far as it can be true; where it reported nothing, or what it
+        reported came before the end of an answer that broke off, what arrived."""
+        reported = None if self._reported is None else self._believed(self._reported)
+        if reported is not None and (self.is_finished or not self._pieces):
+            return reported, UsageSource.REPORTED
         if not self._pieces:
             return Usage(requests=0), UsageSource.NONE
         written = count_tokens("".join(self._pieces))
+        if reported is not None and reported.completion_tokens >= written:
+            return reported, UsageSource.REPORTED
         # A quarter of the bytes is what text takes on average; the bound of the plan is the most it can take.
-        return Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written), UsageSource.COUNTED
+        prompt = -(-self._plan.prompt_tokens // 4) if reported is None else reported.prompt_tokens
+        counted = Usage(prompt_tokens=prompt, completion_tokens=written, images=self._plan.images)
+        return self._believed(counted), UsageSource.COUNTED
+
+    def _believed(self, usage: Usage) -> Usage:
+        """No prompt is longer than the context, and no answer than what the endpoint can write or the client allowed."""
+        endpoint = self._attempt.endpoint
+        prompt = min(usage.prompt_tokens, endpoint.context_length)
+        completion = min(usage.completion_tokens, self._attempt.most_tokens)
+        if (prompt, completion) != (usage.prompt_tokens, usage.completion_tokens):
+            _log.warning("%s reported more tokens than there can be: %s", endpoint.id, usage)
+        return replace(usage, prompt_tokens=prompt, completion_tokens=completion, images=self._plan.images)
 
     @property
     def has_output(self) -> bool:
@@ -107,7 +126,7 @@ class Meter:
         for piece in _texts(content):
             self._pieces.append(piece)
             self.pieces_bytes += len(piece.encode("utf-8", "surrogatepass"))
-        native = choice.get("finish_reason")
+        native = choice.get("finish_reason") or None
         if native is None:
             self._choices_open.add(index)
         else:

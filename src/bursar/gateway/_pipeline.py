@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,13 @@ from bursar.kernel.money import Nanos
 from bursar.providers import UpstreamFailed
 
 _log = logging.getLogger("bursar.gateway")
+
+
+class PostOnly(BursarError):
+    """The path takes requests to models only."""
+
+    status = 405
+    error_type = "invalid_request"
 
 
 class Broken(BursarError):
@@ -97,6 +105,8 @@ class Gateway:
 
     async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId) -> None:
         begun = self._clock.monotonic()
+        if scope["method"] != "POST":
+            raise PostOnly(f"{scope['method']} is not allowed here.", remedy="Send a POST with a JSON body.")
         headers = read_headers(scope)
         caller = await self._admission.admit_inference(headers.authorization)
         request = parse_chat(await read_body(scope, receive), headers)
@@ -186,7 +196,8 @@ class Gateway:
             raise
         finally:
             if opened is not None:
-                await opened.rest.aclose()
+                with suppress(Exception):  # a connection that does not close well must not keep us from settling
+                    await opened.rest.aclose()
         cost = await self._owed(self._close(run, status, failure))
         if status is GenerationStatus.CANCELLED:
             return
@@ -209,22 +220,24 @@ class Gateway:
             ours = run.meter.chunk(chunk)
             if run.first_token is None and run.meter.has_output:
                 run.first_token = self._clock.monotonic()
+            # Bytes are an upper bound of visible tokens: the hold is extended before more than it covers is handed on.
+            missing = run.meter.pieces_bytes - covered
+            if missing > 0 and not run.meter.is_finished and run.request.max_tokens is None:
+                extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS
+                if not await self._extend(run, opened.attempt, extra):
+                    return [*late, _event(_cut_chunk(run))]
+                covered += extra
             if ours["choices"]:
                 if run.meter.is_finished or late:
                     late.append(_event(ours))
                 else:
                     await exchange.write(_event(ours))
-            # Bytes are an upper bound of visible tokens: the hold is extended before it could be used up.
-            if run.meter.pieces_bytes > covered and not run.meter.is_finished and run.request.max_tokens is None:
-                if not await self._extend(run, opened.attempt):
-                    return [*late, _event(_cut_chunk(run))]
-                covered += STREAM_TOKENS
             chunk = next(begun, None) or await exchange.wait(anext(opened.rest, None))
         return late
 
-    async def _extend(self, run: Run, attempt: Attempt) -> bool:
-        """By the price of another `STREAM_TOKENS`, in a task of its own: a cancelled request must not leave it half done."""
-        run.extension = asyncio.create_task(self._funds.extend(run.hold, output_bound(attempt.pricing, STREAM_TOKENS)))
+    async def _extend(self, run: Run, attempt: Attempt, tokens: int) -> bool:
+        """By the price of so many more tokens, in a task of its own: a cancelled request must not leave it half done."""
+        run.extension = asyncio.create_task(self._funds.extend(run.hold, output_bound(attempt.pricing, tokens)))
         return await asyncio.shield(run.extension)
 
     async def _close(self, run: Run, status: GenerationStatus, failure: BursarError | None) -> Nanos:

@@ -48,6 +48,10 @@ def error_answer(error: BursarError) -> tuple[int, dict[str, str], bytes]:
     """(status, headers, body) of a refusal."""
     headers = {"content-type": "application/json"}
     retry_after = getattr(error, "retry_after_seconds", None)
+    if error.status == 405:
+        headers["allow"] = "POST"
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
     if error.status == 503:
         retry_after = min(retry_after or 5, RETRY_AFTER_SECONDS_MAX)
     if retry_after is not None:

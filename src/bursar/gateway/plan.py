@@ -63,11 +63,15 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One endpoint to try, its price at hand, and the output tokens (over all choices) that the ceiling covers there."""
+    """One endpoint to try, its price at hand, and the output tokens (over all choices) that the ceiling covers there.
+
+    `most_tokens`: more than that nobody can have written there, whatever is reported.
+    """
 
     endpoint: Endpoint
     pricing: Pricing
     completion_tokens: int
+    most_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def make_plan(demand: Demand, catalog: Catalog) -> Plan:
             if refusal is not None:
                 refusals.append(refusal)
             elif endpoint.pricing is not None:
-                attempts.append(Attempt(endpoint, endpoint.pricing, completion_bound(endpoint, demand)))
+                attempts.append(_attempt(endpoint, endpoint.pricing, demand))
     if not attempts:
         raise _nobody(demand, refusals, catalog)
     kept = tuple(attempts[: ATTEMPTS_MAX if demand.preferences.allow_fallbacks else 1])
@@ -146,12 +150,14 @@ def affordable_tokens(plan: Plan, available: int) -> int:
     return min(counts)
 
 
-def completion_bound(endpoint: Endpoint, demand: Demand) -> int:
-    """Output tokens the first hold covers, over all choices."""
+def _attempt(endpoint: Endpoint, pricing: Pricing, demand: Demand) -> Attempt:
     most = endpoint.max_completion_tokens or endpoint.context_length
     if demand.max_tokens is not None:
-        return min(demand.max_tokens, most) * demand.choices
-    return min(most, STREAM_TOKENS if demand.stream else WHOLE_ANSWER_TOKENS) * demand.choices
+        most = min(demand.max_tokens, most)
+        covered = most
+    else:
+        covered = min(most, STREAM_TOKENS if demand.stream else WHOLE_ANSWER_TOKENS)
+    return Attempt(endpoint, pricing, covered * demand.choices, most * demand.choices)
 
 
 def _ordered(offers: Sequence[Endpoint], preferences: Preferences) -> Sequence[Endpoint]:

@@ -21,7 +21,7 @@ from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind
-from bursar.ledger._store import post
+from bursar.ledger._store import lock_available, post
 from bursar.storage import Snapshot, Tx
 
 _holds = tables.holds
@@ -85,7 +85,8 @@ async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: N
 
 
 async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:
-    """Charges at most what is held and gives the rest back.
+    """Charges what the request cost and gives the rest back. A cost above the hold is covered from what is available, as far
+    as that goes; the rest is the house's.
 
     Returns what was charged, or None when the hold had been resolved before: then nothing happens.
     """
@@ -115,6 +116,8 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
     if len(rows) != 1:
         return None
     held = Nanos(rows[0].amount_nanos)
+    if charge > held:
+        held = Nanos(held + await _cover(tx, owner, generation, charge - held))
     charged = Nanos(min(charge, held))
     parts = [
         (TransferKind.CHARGE, Account.SPENT, charged),
@@ -125,6 +128,21 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
         [_transfer(owner, generation, kind, Account.HELD, credit, amount) for kind, credit, amount in parts if amount],
     )
     return charged
+
+
+async def _cover(tx: Tx, owner: OwnerId, generation: GenerationId, missing: int) -> int:
+    """Moves up to `missing` more into `held`; how much it was. The account is locked first, so that it cannot fall meanwhile."""
+    extra = Nanos(min(missing, await lock_available(tx, owner)))
+    if extra > 0:
+        await post(
+            tx, [_transfer(owner, f"{generation}.rest", TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)]
+        )
+        await tx.execute(
+            update(_holds)
+            .where(_holds.c.owner_id == owner, _holds.c.generation_id == generation)
+            .values(amount_nanos=_holds.c.amount_nanos + extra)
+        )
+    return extra
 
 
 def _transfer(

@@ -67,6 +67,16 @@ async def balance(snapshot: Snapshot, owner: OwnerId) -> Balance:
     return (await balances(snapshot, [owner]))[owner]
 
 
+async def lock_available(tx: Tx, owner: OwnerId) -> Nanos:
+    """What may be spent, held still until the transaction ends (`credits` comes first in the order in which rows are locked)."""
+    found = await tx.scalar(
+        select(_accounts.c.balance_nanos)
+        .where(_accounts.c.owner_id == owner, _accounts.c.account == Account.CREDITS.value)
+        .with_for_update()
+    )
+    return Nanos(int(found or 0))
+
+
 async def balances(snapshot: Snapshot, owners: Iterable[OwnerId]) -> dict[OwnerId, Balance]:
     """Every owner asked for; one that never had money has zeros."""
     owners = list(owners)

@@ -3,7 +3,7 @@
 from bursar.reports.activity_feed import ActivityFilter, FeedRow, activity_feed, export_rows
 from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
-from bursar.reports.credits import CreditTotals, credit_totals
+from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
@@ -34,6 +34,7 @@ __all__ = [
     "days_left",
     "export_rows",
     "filter_choices",
+    "has_sandbox_credits",
     "key_list",
     "key_usage",
     "overview",

@@ -6,6 +6,7 @@ from bursar.kernel.ids import OwnerId
 from bursar.kernel.money import Nanos
 from bursar.ledger import Account, balance
 from bursar.ledger import tables as ledger_tables
+from bursar.payments import tables as payment_tables
 from bursar.storage import Snapshot
 
 _transfers = ledger_tables.transfers
@@ -17,6 +18,15 @@ class CreditTotals:
 
     total_credits: Nanos
     total_usage: Nanos
+
+
+async def has_sandbox_credits(snapshot: Snapshot) -> bool:
+    """Whether anybody ever bought credits from the sandbox: credits that cost nobody anything."""
+    purchases = payment_tables.purchases
+    found = await snapshot.first(
+        select(purchases.c.id).where(purchases.c.processor == "sandbox", purchases.c.state == "paid").limit(1)
+    )
+    return found is not None
 
 
 async def credit_totals(snapshot: Snapshot, owner: OwnerId) -> CreditTotals:

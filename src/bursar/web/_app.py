@@ -51,7 +51,10 @@ def create_web(parts: WebParts) -> Starlette:
 
     routes: list[BaseRoute] = [starlette_route(site, route) for route in checked(_routes.ROUTES)]
     routes.append(Mount("/static", _Static(directory=STATIC_DIR)))
-    return Starlette(routes=routes, exception_handlers={HTTPException: unrouted})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: unrouted})
+    # A redirect to the path without its slash would name whatever host the request claimed.
+    app.router.redirect_slashes = False
+    return app
 
 
 def checked(routes: Sequence[PageRoute]) -> Sequence[PageRoute]:

@@ -29,6 +29,7 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/set-password", verify.show_password, Entry.PUBLIC),
     PageRoute("POST", "/set-password", verify.set_password, Entry.PUBLIC),
     PageRoute("POST", "/theme", preferences.set_theme, Entry.PUBLIC),
+    PageRoute("GET", "/credits", credits_page.forward, Entry.SIGNED_IN),
     PageRoute("GET", "/personal", overview.forward, Entry.SIGNED_IN),
     PageRoute("GET", "/orgs/{slug}", overview.forward, Entry.SIGNED_IN),
     *_in_context("GET", "/overview", overview.show, Permission.SEE_OVERVIEW, "overview"),

@@ -14,7 +14,7 @@ from bursar.kernel.ids import PurchaseId, UserId, is_id, new_purchase_id
 from bursar.payments import Purchase
 from bursar.reports import Billing, StatementRow
 from bursar.storage import SYSTEM
-from bursar.web._context import Visit, organizations_of
+from bursar.web._context import Visit, base_of, organizations_of
 from bursar.web._pages import redirect, render
 
 SETTING = "BURSAR_PAYMENTS"
@@ -23,6 +23,13 @@ DEFAULT_AMOUNT = "25"
 
 _STATES = {"cancelled": "canceled"}
 _KINDS = {"purchase": "Credits bought", "grant": "Credits granted", "usage": "Usage"}
+
+
+async def forward(visit: Visit) -> Response:
+    """Where a refusal of the API sends people: to the credits of the owner that was asked, or of where they were last."""
+    wanted = visit.query("owner")
+    entry = next((entry for entry in visit.entries if entry.context.owner == wanted), visit.here)
+    return redirect(visit, f"{base_of(entry)}/credits")
 
 
 async def show(visit: Visit) -> Response:

@@ -67,7 +67,7 @@ async def ask_delete(visit: Visit) -> Response:
         visit,
         "confirm.html",
         title=f"Delete the key {key.name}?",
-        text="Whatever uses it stops working at once, and requests that are running with it are cut. Its past activity "
+        text="Whatever uses it stops working at once; requests that run already finish. Its past activity "
         "stays. This cannot be undone.",
         action=f"{visit.base}/keys/{key.id}/delete",
         fields=[],
