@@ -283,6 +283,13 @@ def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def let_go(dbapi_connection: Any, _record: Any, _error: BaseException | None) -> None:
+        # A connection whose statement was cancelled is closed, but SQLite keeps its transaction, and the write lock, for as long
+        # as a cursor is still about: the next writer would wait for `busy_timeout`, in vain.
+        with suppress(Exception):  # it is given up either way
+            dbapi_connection.rollback()
+
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
