@@ -111,12 +111,20 @@ async def test_where_purchases_are_off_not_even_an_admin_buys(database: Database
 @pytest.mark.parametrize(
     "amount", ["", "x", "0", "-25", "4.99", "25000.01", "25.001", "1e9", "NaN", "inf", "25\x00", "9" * 100_000], ids=len
 )
-async def test_an_amount_that_cannot_be_bought_is_refused_by_its_field(
-    database: Database, cast: Cast, purchase: PurchaseId, amount: str
-):
+def test_an_amount_that_cannot_be_bought_is_refused_by_its_field(amount: str):
     with pytest.raises(InvalidField) as refusal:
-        await start(database, cast, purchase, amount)
+        payments.require_amount(amount)
     assert refusal.value.field == "amount"
+
+
+async def test_a_purchase_of_an_amount_that_cannot_be_bought_is_not_started(
+    database: Database, cast: Cast, purchase: PurchaseId
+):
+    for amount in ("4.99", "nonsense"):
+        with pytest.raises(InvalidField):
+            await start(database, cast, purchase, amount)
+    with pytest.raises(NotFound):
+        await state(database, cast, purchase)
 
 
 async def test_a_double_click_is_one_purchase_and_another_amount_under_its_id_is_refused(
@@ -162,14 +170,12 @@ async def test_paying_and_cancelling_at_once_always_ends_paid_once(
     assert await available(database, cast.owner) == TEN + 25 * NANOS_PER_CREDIT
 
 
-@pytest.mark.parametrize("signature", ["", "0" * 64, "é", "\ud800"], ids=["none", "zeros", "no hex", "no text"])
-async def test_an_event_with_a_wrong_signature_is_refused(
-    database: Database, cast: Cast, purchase: PurchaseId, signature: str
-):
+async def test_an_event_with_a_wrong_signature_is_refused(database: Database, cast: Cast, purchase: PurchaseId):
     await start(database, cast, purchase)
     body, _ = SANDBOX.event(EventKind.PAID, purchase, Nanos(25 * NANOS_PER_CREDIT))
-    with pytest.raises(InvalidEvent):
-        await actions.receive_event(database, SANDBOX, body, signature)
+    for signature in ("", "0" * 64, "é", "\ud800"):
+        with pytest.raises(InvalidEvent):
+            await actions.receive_event(database, SANDBOX, body, signature)
     assert await available(database, cast.owner) == TEN
 
 

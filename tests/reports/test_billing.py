@@ -92,12 +92,10 @@ async def test_one_can_turn_to_the_months_that_have_something_and_no_further(qua
     assert (present.earlier, present.later) == ("2026-10", None)
 
 
-@pytest.mark.parametrize(
-    "month", [None, "", "x", "2026-13", "2027-01", "9999-12", "2026-11-01", "2026-11; --", "\x00", "12-2026", "०"]
-)
-async def test_a_month_that_is_none_or_has_not_come_is_the_present_one(quarter: History, month: str | None):
-    found = await statement(quarter, month)
-    assert (found.month, found.closing) == ("2026-11", found.balance.total)
+async def test_a_month_that_is_none_or_has_not_come_is_the_present_one(quarter: History):
+    for month in (None, "", "x", "2026-13", "2027-01", "9999-12", "2026-11-01", "2026-11; --", "\x00", "12-2026", "०"):
+        found = await statement(quarter, month)
+        assert (found.month, found.closing) == ("2026-11", found.balance.total)
 
 
 async def test_a_month_long_before_everything_is_empty(quarter: History):

@@ -173,13 +173,11 @@ async def test_the_last_use_never_goes_back(database: Database, minted: tuple[Ke
     assert found.last_used_at == later
 
 
-@pytest.mark.parametrize("name", ["", "   ", "\n", "x" * 101, "a\x00b", "a\u202eb", "a\ud800"])
-async def test_a_name_that_says_nothing_or_hides_something_is_refused(
-    database: Database, checker: KeyChecker, name: str
-):
-    with pytest.raises(InvalidField) as refusal:
-        await mint(database, checker, name=name)
-    assert refusal.value.field == "name"
+async def test_a_name_that_says_nothing_or_hides_something_is_refused(database: Database, checker: KeyChecker):
+    for name in ["", "   ", "\n", "x" * 101, "a\x00b", "a\u202eb", "a\ud800"]:
+        with pytest.raises(InvalidField) as refusal:
+            await mint(database, checker, name=name)
+        assert refusal.value.field == "name"
 
 
 async def test_a_name_is_tidied_and_may_be_in_any_script(database: Database, checker: KeyChecker):

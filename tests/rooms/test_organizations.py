@@ -79,17 +79,21 @@ async def test_of_ten_that_want_one_slug_at_once_one_gets_it(database: Database,
     ],
     ids=repr,
 )
-async def test_a_bad_or_reserved_slug_is_refused_by_its_field(database: Database, cast: Cast, slug: str):
+def test_a_bad_or_reserved_slug_is_refused_by_its_field(slug: str):
     with pytest.raises(InvalidField) as refusal:
-        await create(database, slug, cast.stranger.id)
+        organizations.require_slug(slug)
     assert refusal.value.field == "slug"
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\x00b", "a\u202eb"])
-async def test_a_bad_name_is_refused_by_its_field(database: Database, cast: Cast, name: str):
-    with pytest.raises(InvalidField) as refusal:
-        await create(database, "globex", cast.stranger.id, name)
-    assert refusal.value.field == "name"
+async def test_a_bad_name_or_slug_is_refused_by_its_field_and_nothing_is_made(database: Database, cast: Cast):
+    for name in ("", "  ", "x" * 81, "a\x00b", "a\u202eb"):
+        with pytest.raises(InvalidField) as refusal:
+            await create(database, "globex", cast.stranger.id, name)
+        assert refusal.value.field == "name"
+    with pytest.raises(InvalidField):
+        await create(database, "no slug", cast.stranger.id)
+    async with database.snapshot(SYSTEM) as snapshot:
+        assert [found.slug for found in await organizations.list_organizations(snapshot)] == ["acme"]
 
 
 @pytest.mark.parametrize(

@@ -97,14 +97,18 @@ async def test_a_connection_that_another_closed_is_replaced_without_anybody_noti
 
 
 @pytest.mark.parametrize("kind", ["begin", "snapshot"])
-@pytest.mark.parametrize(
-    "error", [ConnectionError("upstream"), ConnectionResetError(), OSError(5, "disk"), TimeoutError(), KeyError("x")]
-)
-async def test_what_a_caller_raises_passes_through_unchanged(database: Database, kind: str, error: Exception):
-    with pytest.raises(type(error)) as raised:
-        async with getattr(database, kind)(SYSTEM):
-            raise error
-    assert raised.value is error
+async def test_what_a_caller_raises_passes_through_unchanged(database: Database, kind: str):
+    for error in (
+        ConnectionError("upstream"),
+        ConnectionResetError(),
+        OSError(5, "disk"),
+        TimeoutError(),
+        KeyError("x"),
+    ):
+        with pytest.raises(type(error)) as raised:
+            async with getattr(database, kind)(SYSTEM):
+                raise error
+        assert raised.value is error
 
 
 async def test_a_caller_that_raises_leaves_nothing_behind(database: Database):

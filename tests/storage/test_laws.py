@@ -1,5 +1,7 @@
 """Laws that the database itself keeps, also against whoever owns the schema."""
 
+import itertools
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -32,32 +34,26 @@ async def count(database: Database, table: str) -> int:
         return int(await snapshot.scalar(text(f"SELECT count(*) FROM {table}")))
 
 
-@pytest.mark.parametrize("table", APPEND_ONLY)
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.split()[0].lower())
-async def test_what_is_append_only_cannot_be_changed_even_by_its_owner(
-    database: Database, cast: Cast, table: str, change: str
-):
-    before = await count(database, table)
-    assert before > 0
-    with pytest.raises(DBAPIError, match="append-only"):
-        await as_owner(database, change.format(table=table))
-    assert await count(database, table) == before
+async def test_what_is_append_only_cannot_be_changed_even_by_its_owner(database: Database, cast: Cast):
+    for table, change in itertools.product(APPEND_ONLY, CHANGES):
+        before = await count(database, table)
+        assert before > 0
+        with pytest.raises(DBAPIError, match="append-only"):
+            await as_owner(database, change.format(table=table))
+        assert await count(database, table) == before
 
 
-@pytest.mark.parametrize("table", APPEND_ONLY)
-async def test_what_is_append_only_cannot_be_emptied_on_postgresql(postgres_database: Database, table: str):
-    with pytest.raises(DBAPIError, match="append-only"):
-        await as_owner(postgres_database, f"TRUNCATE {table}")
+async def test_what_is_append_only_cannot_be_emptied_on_postgresql(postgres_database: Database):
+    for table in APPEND_ONLY:
+        with pytest.raises(DBAPIError, match="append-only"):
+            await as_owner(postgres_database, f"TRUNCATE {table}")
 
 
-@pytest.mark.parametrize("table", APPEND_ONLY)
-@pytest.mark.parametrize("change", [*CHANGES, "TRUNCATE {table}"], ids=lambda change: change.split()[0].lower())
-async def test_the_application_has_not_even_the_right_to_on_postgresql(
-    postgres_database: Database, table: str, change: str
-):
-    with pytest.raises(DBAPIError, match="permission denied"):
-        async with postgres_database.begin(SYSTEM) as tx:
-            await tx.execute(text(change.format(table=table)))
+async def test_the_application_has_not_even_the_right_to_on_postgresql(postgres_database: Database):
+    for table, change in itertools.product(APPEND_ONLY, (*CHANGES, "TRUNCATE {table}")):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            async with postgres_database.begin(SYSTEM) as tx:
+                await tx.execute(text(change.format(table=table)))
 
 
 async def test_a_balance_below_zero_is_refused_by_the_database_itself(database: Database, cast: Cast):
@@ -74,22 +70,16 @@ async def test_the_installations_own_side_may_be_negative(database: Database, ca
     assert far == -10_000_000_000
 
 
-@pytest.mark.parametrize(
-    ("amount", "debit", "credit"),
-    [(0, "credits", "held"), (-5, "credits", "held"), (5, "held", "held")],
-    ids=["nothing", "less than nothing", "to itself"],
-)
-async def test_a_transfer_moves_something_to_somewhere_else(
-    database: Database, cast: Cast, amount: int, debit: str, credit: str
-):
-    with pytest.raises(IntegrityError, match=r"positive|two_accounts"):
-        async with database.begin(SYSTEM) as tx:
-            await tx.execute(
-                text(
-                    "INSERT INTO transfers (owner_id, id, kind, debit, credit, amount_nanos, at) "
-                    f"VALUES ('{cast.owner}', 'tr_x', 'hold', '{debit}', '{credit}', {amount}, 0)"
+async def test_a_transfer_moves_something_to_somewhere_else(database: Database, cast: Cast):
+    for amount, debit, credit in ((0, "credits", "held"), (-5, "credits", "held"), (5, "held", "held")):
+        with pytest.raises(IntegrityError, match=r"positive|two_accounts"):
+            async with database.begin(SYSTEM) as tx:
+                await tx.execute(
+                    text(
+                        "INSERT INTO transfers (owner_id, id, kind, debit, credit, amount_nanos, at) "
+                        f"VALUES ('{cast.owner}', 'tr_x', 'hold', '{debit}', '{credit}', {amount}, 0)"
+                    )
                 )
-            )
 
 
 async def test_a_person_cannot_be_a_member_twice_at_once(database: Database, cast: Cast):

@@ -124,47 +124,49 @@ async def test_row_security_is_on_and_forced_on_every_table_that_belongs_to_some
     assert {row.relname for row in found} == {*OWNED, *PERSONAL, *SHARED}
 
 
-@pytest.mark.parametrize("name", OWNED)
-async def test_one_owner_sees_only_their_rows_and_the_system_all(world: World, name: str):
-    table = metadata.tables[name]
-    everything = await rows(world.database, SYSTEM, table)
-    assert {world.mine, world.other} <= {row["owner_id"] for row in everything}
-    seen = await rows(world.database, Scope(world.mine), table)
-    assert {row["owner_id"] for row in seen} == {world.mine}
-    assert len(seen) == sum(row["owner_id"] == world.mine for row in everything)
-    assert await rows(world.database, Scope(OwnerId("org_nobody")), table) == []
+async def test_one_owner_sees_only_their_rows_and_the_system_all(world: World):
+    for name in OWNED:
+        table = metadata.tables[name]
+        everything = await rows(world.database, SYSTEM, table)
+        assert {world.mine, world.other} <= {row["owner_id"] for row in everything}
+        seen = await rows(world.database, Scope(world.mine), table)
+        assert {row["owner_id"] for row in seen} == {world.mine}
+        assert len(seen) == sum(row["owner_id"] == world.mine for row in everything)
+        assert await rows(world.database, Scope(OwnerId("org_nobody")), table) == []
 
 
-@pytest.mark.parametrize("name", [name for name in OWNED if name not in APPEND_ONLY])
-async def test_one_owner_changes_only_their_rows(world: World, name: str):
-    table = metadata.tables[name]
-    before = await rows(world.database, SYSTEM, table)
-    mine = sum(row["owner_id"] == world.mine for row in before)
-    async with world.database.begin(Scope(world.mine)) as tx:
-        assert await tx.execute(update(table).values(owner_id=table.c.owner_id)) == mine
-        assert await tx.execute(delete(table)) == mine
-    after = await rows(world.database, SYSTEM, table)
-    assert len(after) == len(before) - mine
-    assert [row for row in before if row["owner_id"] != world.mine] == after
-
-
-@pytest.mark.parametrize("name", OWNED)
-async def test_one_owner_cannot_add_rows_for_another(world: World, name: str):
-    table = metadata.tables[name]
-    mine = (await rows(world.database, Scope(world.mine), table))[0]
-    with pytest.raises(DBAPIError, match="row-level security"):
+async def test_one_owner_changes_only_their_rows(world: World):
+    for name in sorted(set(OWNED) - set(APPEND_ONLY)):
+        table = metadata.tables[name]
+        before = await rows(world.database, SYSTEM, table)
+        mine = sum(row["owner_id"] == world.mine for row in before)
         async with world.database.begin(Scope(world.mine)) as tx:
-            await tx.execute(insert(table).values(**differs(mine, owner_id=world.other)))
-    async with world.database.begin(Scope(world.mine)) as tx:  # the same for oneself is fine: nothing else refused it
-        await tx.execute(insert(table).values(**differs(mine)))
+            assert await tx.execute(update(table).values(owner_id=table.c.owner_id)) == mine
+            assert await tx.execute(delete(table)) == mine
+        after = await rows(world.database, SYSTEM, table)
+        assert len(after) == len(before) - mine
+        assert [row for row in before if row["owner_id"] != world.mine] == after
 
 
-@pytest.mark.parametrize("name", [name for name in OWNED if name not in APPEND_ONLY])
-async def test_one_owner_cannot_give_their_rows_away(world: World, name: str):
-    table = metadata.tables[name]
-    with pytest.raises(DBAPIError, match="row-level security"):
-        async with world.database.begin(Scope(world.mine)) as tx:
-            await tx.execute(update(table).values(owner_id=world.other))
+async def test_one_owner_cannot_add_rows_for_another(world: World):
+    for name in OWNED:
+        table = metadata.tables[name]
+        mine = (await rows(world.database, Scope(world.mine), table))[0]
+        with pytest.raises(DBAPIError, match="row-level security"):
+            async with world.database.begin(Scope(world.mine)) as tx:
+                await tx.execute(insert(table).values(**differs(mine, owner_id=world.other)))
+        async with world.database.begin(
+            Scope(world.mine)
+        ) as tx:  # the same for oneself is fine: nothing else refused it
+            await tx.execute(insert(table).values(**differs(mine)))
+
+
+async def test_one_owner_cannot_give_their_rows_away(world: World):
+    for name in sorted(set(OWNED) - set(APPEND_ONLY)):
+        table = metadata.tables[name]
+        with pytest.raises(DBAPIError, match="row-level security"):
+            async with world.database.begin(Scope(world.mine)) as tx:
+                await tx.execute(update(table).values(owner_id=world.other))
 
 
 @pytest.mark.parametrize("name", PERSONAL)
@@ -240,9 +242,9 @@ async def test_the_owner_of_one_transaction_is_forgotten_by_the_next_on_the_same
         assert await connection.scalar(text("SELECT current_setting('bursar.owner', true)")) in (None, "")
 
 
-@pytest.mark.parametrize("owner", ["*' OR '1'='1", "org_x'; --", '"', "%", "ORG_X"])
-async def test_a_strange_owner_is_a_value_and_nothing_more(world: World, owner: str):
-    assert await rows(world.database, Scope(OwnerId(owner)), metadata.tables["accounts"]) == []
+async def test_a_strange_owner_is_a_value_and_nothing_more(world: World):
+    for owner in ("*' OR '1'='1", "org_x'; --", '"', "%", "ORG_X"):
+        assert await rows(world.database, Scope(OwnerId(owner)), metadata.tables["accounts"]) == []
 
 
 @pytest.mark.parametrize("owner", ["", "*"])
