@@ -23,7 +23,11 @@ Providers are switched on by their own variables, such as `OPENAI_API_KEY`, `ANT
 def page() -> str:
     rows = []
     for name, field in OWN_FIELDS.items():
-        default = "unset" if field.default in (None, ()) else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+        default = (
+            "unset"
+            if field.default in (None, ())
+            else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+        )
         secret = " A secret." if name in SECRET_FIELDS else ""
         rows.append(f"| `BURSAR_{name.upper()}` | {default} | {field.description}{secret} |")
     return HEAD + "\n".join(rows) + "\n"

@@ -33,7 +33,6 @@ from bursar.web import WebParts, create_web
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
-CHAT_PATHS = frozenset({"/api/v1/chat/completions", "/api/v1/chat/completions/"})
 EXAMPLE_MODEL = "demo/echo-1"
 
 _log = logging.getLogger("bursar.app")
@@ -207,7 +206,7 @@ class Server:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application. Requests for models go past every framework."""
         path = scope.get("path", "")
-        if path in CHAT_PATHS and scope["type"] == "http" and scope["method"] == "POST":
+        if path.rstrip("/") in self.gateway.skins and scope["type"] == "http" and scope["method"] == "POST":
             await self.gateway(scope, receive, send)
         elif path.startswith("/api/"):
             await (await self._whole_api())(scope, receive, send)

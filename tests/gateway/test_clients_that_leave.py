@@ -85,7 +85,11 @@ async def test_a_client_that_leaves_before_its_body_is_complete_is_nothing_at_al
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": [(b"authorization", f"Bearer {world.key}".encode())]}
+    scope = {
+        "type": "http",
+        "path": "/api/v1/chat/completions",
+        "headers": [(b"authorization", f"Bearer {world.key}".encode())],
+    }
     await world.gateway(scope, receive, send)
     assert sent == []
     assert world.upstream.calls == []

@@ -17,7 +17,7 @@ from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Funds, Gateway
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
 from bursar.kernel.money import NANOS_PER_CREDIT, Attos, Nanos
 from bursar.keys import KeyChecker, KeyKind
-from bursar.providers import ChatCall, Providers
+from bursar.providers import Chunk, ChatCall, Providers
 from bursar.storage import SYSTEM, Database
 from tests.conftest import Cast
 
@@ -66,11 +66,11 @@ class ScriptedUpstream:
             await _play(step)
         raise AssertionError("the script has no answer")
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         try:
             for step in self._steps(call):
                 if isinstance(step, dict):
-                    yield step
+                    yield [Chunk(value=step)]
                 else:
                     await _play(step)
         finally:

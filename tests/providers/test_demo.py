@@ -32,7 +32,7 @@ def call(text: str = "What is a ledger?", model: str = "echo-1", **body) -> Chat
 
 
 async def streamed(of: ChatCall) -> list[dict]:
-    return [chunk async for chunk in upstream.stream(of)]
+    return [chunk.value async for batch in upstream.stream(of) for chunk in batch]
 
 
 def text_of(chunks: list[dict]) -> str:
@@ -140,8 +140,8 @@ async def test_a_cut_stream_breaks_off_in_the_middle() -> None:
     chunks = []
 
     async def read() -> None:
-        async for chunk in upstream.stream(call("[[fail:cut]][[tokens:100]]")):
-            chunks.append(chunk)  # noqa: PERF401 -- what came before the end is wanted
+        async for batch in upstream.stream(call("[[fail:cut]][[tokens:100]]")):
+            chunks.extend(chunk.value for chunk in batch)
 
     with pytest.raises(UpstreamFailed):
         await read()

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer, unused_port
 
 from bursar.kernel.clock import FixedClock
 from bursar.providers import (
+    Chunk,
     ChatCall,
     OpenAiUpstream,
     Timeouts,
@@ -101,8 +102,8 @@ async def failure(of: Awaitable[object]) -> UpstreamFailed:
     return caught.value
 
 
-async def collected(chunks: AsyncIterator[dict]) -> list[dict]:
-    return [each async for each in chunks]
+async def collected(batches: AsyncIterator[list[Chunk]]) -> list[dict]:
+    return [chunk.value async for batch in batches for chunk in batch]
 
 
 async def test_a_whole_answer_is_asked_for_and_returned() -> None:

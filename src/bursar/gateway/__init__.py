@@ -5,7 +5,7 @@ from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
 from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
 from bursar.gateway._pipeline import Gateway
-from bursar.gateway._wire import encode, error_answer
+from bursar.gateway._wire import encode, json_refusal
 from bursar.gateway.plan import NoEndpoints, UnknownModel
 
 __all__ = [
@@ -27,6 +27,6 @@ __all__ = [
     "UnknownModel",
     "WrongKindOfKey",
     "encode",
-    "error_answer",
+    "json_refusal",
     "recover_holds",
 ]

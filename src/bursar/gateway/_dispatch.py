@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from bursar.catalog import Provider
 from bursar.gateway.plan import Attempt, Plan
 from bursar.kernel.clock import Clock
-from bursar.providers import ChatCall, Providers, UpstreamFailed, has_output
+from bursar.providers import ChatCall, Chunk, Providers, UpstreamFailed, has_output
 
 CHUNKS_BEFORE_OUTPUT_MAX = 64
 """After so many chunks without output the stream is handed on as it is."""
@@ -48,8 +48,8 @@ class OpenedStream:
     """A stream whose first output is here: `begun` holds the chunks up to it. `rest` yields the others and must be closed."""
 
     attempt: Attempt
-    begun: list[dict[str, Any]]
-    rest: AsyncGenerator[dict[str, Any], None]
+    begun: list[Chunk]
+    rest: AsyncGenerator[list[Chunk], None]
 
 
 class Dispatcher:
@@ -72,12 +72,12 @@ class Dispatcher:
         async def once(attempt: Attempt) -> OpenedStream:
             upstream = self._providers.upstream_for(attempt.endpoint.provider.protocol)
             rest = upstream.stream(self._call(attempt, body))
-            begun: list[dict[str, Any]] = []
+            begun: list[Chunk] = []
             try:
                 # A chunk that only names the role is no output yet: until there is some, another endpoint may still be tried.
-                async for chunk in rest:
-                    begun.append(chunk)
-                    if has_output(chunk) or len(begun) == CHUNKS_BEFORE_OUTPUT_MAX:
+                async for batch in rest:
+                    begun += batch
+                    if any(has_output(chunk.value) for chunk in batch) or len(begun) >= CHUNKS_BEFORE_OUTPUT_MAX:
                         break
                 return OpenedStream(attempt, begun, rest)
             except BaseException:

@@ -6,7 +6,7 @@ from typing import Any
 from bursar.activity import UsageSource
 from bursar.catalog import Usage
 from bursar.gateway.plan import Attempt, Plan
-from bursar.providers import count_tokens
+from bursar.providers import Chunk, count_tokens
 
 TOKENS_REPORTED_MAX = 100_000_000
 """A provider that reports more than this is not believed; what arrived is counted instead."""
@@ -43,16 +43,29 @@ class Meter:
         self.upstream_id: str | None = None
         self._choices_open: set[int] = set()
 
-    def chunk(self, upstream: dict[str, Any]) -> dict[str, Any]:
-        """The chunk as our client gets it. Its usage is kept for the last one."""
+    def take(self, chunk: Chunk) -> Chunk | None:
+        """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
+        upstream = chunk.value
         self._look(upstream)
-        return {
-            **self._head,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "choices": [self._choice(choice, "delta") for choice in upstream.get("choices") or []],
-            "system_fingerprint": upstream.get("system_fingerprint"),
-        }
+        choices = upstream.get("choices") or []
+        if not choices:
+            return None
+        return Chunk(
+            value={
+                **self._head,
+                "object": "chat.completion.chunk",
+                "created": self._created,
+                "choices": [self._choice(choice, "delta") for choice in choices],
+                "system_fingerprint": upstream.get("system_fingerprint"),
+            }
+        )
+
+    def cut(self) -> Chunk:
+        """The clean end of a stream that the credits cover no further."""
+        choice = {"index": 0, "delta": {}, "finish_reason": "length"}
+        ours = self.take(Chunk(value={"choices": [choice]}))
+        assert ours is not None
+        return ours
 
     def whole(self, upstream: dict[str, Any]) -> dict[str, Any]:
         """The whole answer as our client gets it, without its usage."""

@@ -44,15 +44,24 @@ def error_object(error: BursarError) -> dict[str, Any]:
     return body
 
 
-def error_answer(error: BursarError) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body) of a refusal."""
+Refusal = tuple[int, dict[str, str], bytes]
+"""Status, headers, body."""
+
+
+def json_refusal(error: BursarError) -> Refusal:
+    """A refusal in OpenRouter's envelope."""
+    return refusal(error, encode({"error": error_object(error)}))
+
+
+def refusal(error: BursarError, body: bytes) -> Refusal:
+    """A refusal with a body of the skin's own."""
     headers = {"content-type": "application/json"}
     retry_after = getattr(error, "retry_after_seconds", None)
     if error.status == 503:
         retry_after = min(retry_after or 5, RETRY_AFTER_SECONDS_MAX)
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
-    return error.status, headers, encode({"error": error_object(error)})
+    return error.status, headers, body
 
 
 def usage_object(usage: Usage, cost: Nanos) -> dict[str, Any]:

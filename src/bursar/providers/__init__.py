@@ -9,6 +9,7 @@ from bursar.providers._call import (
     Upstream,
     has_output,
 )
+from bursar.providers._chunk import Chunk
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
 from bursar.providers._errors import UpstreamFailed, UpstreamOverloaded, UpstreamRefused, UpstreamTimedOut
 from bursar.providers._local import discover_local
@@ -23,6 +24,7 @@ __all__ = [
     "IDLE_SECONDS",
     "PROTOCOLS",
     "ChatCall",
+    "Chunk",
     "DemoUpstream",
     "OpenAiUpstream",
     "Providers",

@@ -32,6 +32,7 @@ import msgspec
 
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall
+from bursar.providers._chunk import Chunk
 from bursar.providers._errors import (
     RETRY_AFTER_SECONDS_DEFAULT,
     UpstreamFailed,
@@ -129,23 +130,24 @@ class DemoUpstream:
             answer["usage"] = script.usage
         return answer
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         script = _script(call)
         await self._fail_early(script)
         await self._wait(DEMO_FIRST_TOKEN_SECONDS)
         stop_at = len(script.pieces) // 2 if script.fail == "cut" else None
-        yield self._chunk(script, {"role": "assistant", "content": ""})
+        yield [self._chunk(script, {"role": "assistant", "content": ""})]
         for position, piece in enumerate(script.pieces):
             if position == stop_at:
                 raise _cut(before_output=position == 0)
             if position:
                 await self._wait(1 / script.tokens_per_second)
-            yield self._chunk(script, {"content": piece})
+            yield [self._chunk(script, {"content": piece})]
         if script.fail == "cut":
             raise _cut(before_output=not script.pieces)
-        yield self._chunk(script, {}, script.finish_reason)
+        yield [self._chunk(script, {}, script.finish_reason)]
         if script.usage is not None:
-            yield {**self._envelope(script, "chat.completion.chunk"), "choices": [], "usage": script.usage}
+            usage = {**self._envelope(script, "chat.completion.chunk"), "choices": [], "usage": script.usage}
+            yield [Chunk(value=usage)]
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -180,9 +182,9 @@ class DemoUpstream:
             "system_fingerprint": None,
         }
 
-    def _chunk(self, script: _Script, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    def _chunk(self, script: _Script, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._envelope(script, "chat.completion.chunk"), "choices": [choice]}
+        return Chunk(value={**self._envelope(script, "chat.completion.chunk"), "choices": [choice]})
 
 
 def _cut(*, before_output: bool) -> UpstreamFailed:

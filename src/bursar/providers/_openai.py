@@ -13,6 +13,7 @@ import msgspec
 
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall, Timeouts, has_output
+from bursar.providers._chunk import Chunk
 from bursar.providers._errors import (
     UpstreamFailed,
     UpstreamRefused,
@@ -52,7 +53,7 @@ class OpenAiUpstream:
             raise _junk(before_output=True)
         return normalise_usage(answer)
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         before_output = True
         finished = False
         try:
@@ -67,7 +68,7 @@ class OpenAiUpstream:
                     chunk = _chunk(data, call, before_output=before_output)
                     before_output = before_output and not has_output(chunk)
                     finished = finished or _finishes(chunk)
-                    yield chunk
+                    yield [Chunk(value=chunk)]
         except UpstreamFailed as error:
             error.before_output = before_output
             raise
