@@ -1,7 +1,7 @@
 """Stop 1: bytes → request. Parsed once, bounded, with errors that name the field and what to write there."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
@@ -83,6 +83,8 @@ class ChatRequest:
     session_id: str | None
     prompt_tokens_bound: int
     images: int
+    echo: Mapping[str, Any] = field(default_factory=dict)
+    """What the skin wants to see again when it writes the answer."""
 
 
 def read_headers(scope: Scope) -> Headers:
@@ -92,8 +94,11 @@ def read_headers(scope: Scope) -> Headers:
         value = found.get(name)
         return None if value is None else value.decode("latin-1")[:most] or None
 
+    authorization = text(b"authorization", 10_000)
+    if authorization is None and (api_key := text(b"x-api-key", 10_000)) is not None:
+        authorization = f"Bearer {api_key}"  # how Anthropic's clients send a key
     return Headers(
-        authorization=text(b"authorization", 10_000),
+        authorization=authorization,
         http_referer=text(b"http-referer") or text(b"referer"),
         app_title=text(b"x-openrouter-title", 120) or text(b"x-title", 120),
         user_agent=text(b"user-agent"),
@@ -129,7 +134,14 @@ def _require_size(size: int) -> None:
 
 def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
     """Raises `InvalidRequest`, naming the field."""
-    fields = _object(body)
+    return chat_request(parse_object(body), headers)
+
+
+def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
+    """From the fields of a chat completion, as a client sent them or as another protocol's skin wrote them.
+
+    Raises `InvalidRequest`, naming the field.
+    """
     max_tokens = _integer(fields, "max_completion_tokens", 1, MAX_TOKENS_MAX)
     if max_tokens is None:
         max_tokens = _integer(fields, "max_tokens", 1, MAX_TOKENS_MAX)
@@ -191,7 +203,8 @@ def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, 
     return bound, images
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises `InvalidRequest`."""
     try:
         fields = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
