@@ -390,7 +390,7 @@ def stop(finish: Any, native: Any, stops: Any, *, called: bool) -> Json:
 
     `called`: a tool was called, which some servers end with a mere stop. Which sequence it was is known where there was only one.
     """
-    reason = native if native in _NATIVE_STOPS else _STOPS.get(str(finish))
+    reason = native if isinstance(native, str) and native in _NATIVE_STOPS else _STOPS.get(str(finish))
     if called and reason == "end_turn":
         reason = "tool_use"
     one = stops[0] if reason == "stop_sequence" and isinstance(stops, list) and len(stops) == 1 else None
