@@ -180,14 +180,18 @@ class HttpResponse:
         return self._complete
 
     def leave(self) -> None:
-        """The rest is not wanted, but about to end (`[DONE]` was read): the connection is used again if it does."""
-        if self._connection is not None:
+        """The rest is not wanted, but about to end (`[DONE]` was read): the connection is used again if it does.
+
+        `close` does nothing after it.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
             self._pieces.clear()
             self._buffered = 0
             self._bytes_max = LINGER_BYTES_MAX
             self._wants = _ALL
-            self._connection.expect(LINGER_SECONDS)
-            self._connection.resume()
+            connection.expect(LINGER_SECONDS)
+            connection.resume()
 
     def close(self) -> None:
         """Drops the connection, unless the answer has ended already."""
@@ -368,7 +372,7 @@ class _Connection(asyncio.Protocol):
         key = self._names.get(name) or self._pool.name(name)
         if key in _ONCE and key in response.headers:
             raise ValueError("framing said twice")
-        response.headers[key] = value.decode("latin-1")
+        response.headers[key] = value.strip().decode("latin-1")
 
     def on_headers_complete(self) -> None:
         response = self._response
