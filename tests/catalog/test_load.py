@@ -45,7 +45,13 @@ def from_text(tmp_path: Path, text: str, **arguments) -> Catalog:
 
 def test_the_demo_models_are_built_in_and_priced() -> None:
     found = demo()
-    assert [model.id for model in found.models()] == ["demo/echo-1", "demo/flat-1", "demo/free-1", "demo/scholar-1"]
+    assert [model.id for model in found.models()] == [
+        "demo/echo-1",
+        "demo/embed-1",
+        "demo/flat-1",
+        "demo/free-1",
+        "demo/scholar-1",
+    ]
     usage = Usage(1000, 500, reasoning_tokens=100)
     costs = {model.id: charge(found.offers_for(model.id)[0].pricing, usage) for model in found.models()}
     assert costs["demo/flat-1"] == 10_000_000

@@ -66,6 +66,9 @@ class ScriptedUpstream:
             await _play(step)
         raise AssertionError("the script has no answer")
 
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        return await self.complete(call)
+
     async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         try:
             for step in self._steps(call):
@@ -250,6 +253,7 @@ class World:
         key: str | None = None,
         authorization: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: str = "/api/v1/chat/completions",
         leave: asyncio.Event | None = None,
         on_send: Callable[[Answer, dict[str, Any]], Awaitable[None]] | None = None,
     ) -> Answer:
@@ -260,7 +264,7 @@ class World:
         scope = {
             "type": "http",
             "method": "POST",
-            "path": "/api/v1/chat/completions",
+            "path": path,
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
         }
         pieces = [body] if isinstance(body, bytes) else list(body)

@@ -1,6 +1,6 @@
 """Providers, models, endpoints and their prices: what can be offered. Loaded once, immutable, replaced by a reload."""
 
-from bursar.catalog._catalog import Catalog, Endpoint, Model, Provider, cheapest_first, endpoint_id
+from bursar.catalog._catalog import Catalog, Endpoint, Model, Operation, Provider, cheapest_first, endpoint_id
 from bursar.catalog._demo import DEMO_PROVIDER, demo_endpoints
 from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import KNOWN_PROVIDERS, OLLAMA_VARIABLE, KnownProvider, local_base_url
@@ -20,6 +20,7 @@ __all__ = [
     "Endpoint",
     "KnownProvider",
     "Model",
+    "Operation",
     "Pricing",
     "Provider",
     "Usage",

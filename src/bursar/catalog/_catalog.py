@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from bursar.catalog._pricing import Pricing
 
 CLOSE_MATCHES_MAX = 3
+
+Operation = Literal["chat", "embeddings"]
+EMBEDDINGS = "embeddings"
+"""The output modality of a model that makes vectors; OpenRouter's word."""
 
 CONTEXT_LENGTH_UNKNOWN = 131_072
 """Stands where no source names a context length: large, so that a hold is never too small for it."""
@@ -73,6 +78,11 @@ class Model:
     @property
     def author(self) -> str:
         return self.id.partition("/")[0]
+
+    @property
+    def operation(self) -> Operation:
+        """What it is asked for: one that makes embeddings makes nothing else."""
+        return "embeddings" if EMBEDDINGS in self.output_modalities else "chat"
 
 
 @dataclass(frozen=True, slots=True)

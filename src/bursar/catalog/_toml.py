@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bursar.catalog._catalog import CONTEXT_LENGTH_UNKNOWN, SUPPORTED_PARAMETERS, Model, Provider
+from bursar.catalog._catalog import CONTEXT_LENGTH_UNKNOWN, EMBEDDINGS, SUPPORTED_PARAMETERS, Model, Provider
 from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import MODEL_ID
 from bursar.catalog._outline import Outline, Table, outline
@@ -397,7 +397,7 @@ def _read_model(section: _Section, found: CatalogFile) -> None:
         "context_length": context_length or CONTEXT_LENGTH_UNKNOWN,
         "max_completion_tokens": most,
         "input_modalities": section.texts("input_modalities", inputs, _MODALITIES),
-        "output_modalities": section.texts("output_modalities", ("text",), _MODALITIES),
+        "output_modalities": section.texts("output_modalities", ("text",), (*_MODALITIES, EMBEDDINGS)),
         "supported_parameters": section.texts("supported_parameters", SUPPORTED_PARAMETERS),
     }
     if model_id is not None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from bursar.catalog import Provider
+from bursar.catalog import Operation, Provider
 from bursar.gateway.plan import Attempt, Plan
 from bursar.kernel.clock import Clock
 from bursar.providers import ChatCall, Chunk, Providers, UpstreamFailed, has_output
@@ -57,12 +57,15 @@ class Dispatcher:
         self._providers = providers
         self._credential = credential
 
-    async def complete(self, plan: Plan, body: dict[str, Any], trace: Trace) -> tuple[Attempt, dict[str, Any]]:
+    async def complete(
+        self, plan: Plan, body: dict[str, Any], trace: Trace, operation: Operation = "chat"
+    ) -> tuple[Attempt, dict[str, Any]]:
         """The first attempt that answers. Raises what the last one raised."""
 
         async def once(attempt: Attempt) -> tuple[Attempt, dict[str, Any]]:
             upstream = self._providers.upstream_for(attempt.endpoint.provider.protocol)
-            return attempt, await upstream.complete(self._call(attempt, body))
+            answer = upstream.embed if operation == "embeddings" else upstream.complete
+            return attempt, await answer(self._call(attempt, body))
 
         return await self._first(plan, trace, once)
 

@@ -42,6 +42,7 @@ class Meter:
         self.native_finish_reason: str | None = None
         self.upstream_id: str | None = None
         self._choices_open: set[int] = set()
+        self._embedded = False
 
     def take(self, chunk: Chunk) -> Chunk | None:
         """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
@@ -78,6 +79,13 @@ class Meter:
             "system_fingerprint": upstream.get("system_fingerprint"),
         }
 
+    def embeddings(self, upstream: dict[str, Any]) -> dict[str, Any]:
+        """The whole list of embeddings as our client gets it, without its usage."""
+        self._embedded = True
+        usage = upstream.get("usage")
+        self._look({**upstream, "usage": {**usage, "completion_tokens": 0}} if isinstance(usage, dict) else upstream)
+        return {**self._head, "object": "list", "data": upstream["data"]}
+
     def closing(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The last chunk of a stream: the usage."""
         head = {**self._head, "object": "chat.completion.chunk", "created": self._created}
@@ -92,7 +100,7 @@ class Meter:
         """What the provider reported, hidden reasoning included; where it reported nothing, what arrived."""
         if self._reported is not None:
             return self._reported, UsageSource.REPORTED
-        if not self._pieces:
+        if not self.has_output:
             return Usage(requests=0), UsageSource.NONE
         written = count_tokens("".join(self._pieces))
         # A quarter of the bytes is what text takes on average; the bound of the plan is the most it can take.
@@ -100,7 +108,7 @@ class Meter:
 
     @property
     def has_output(self) -> bool:
-        return bool(self._pieces)
+        return bool(self._pieces) or self._embedded
 
     def _look(self, upstream: dict[str, Any]) -> None:
         identity = upstream.get("id")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bursar.activity import Generation, GenerationStatus, UsageSource
-from bursar.catalog import Catalog, Usage, charge
+from bursar.catalog import Catalog, Operation, Usage, charge
 from bursar.gateway._admit import Admission, Caller
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, ClientGone, Headers, Receive, Scope, read_body, read_headers
@@ -26,6 +26,8 @@ from bursar.gateway._exchange import Exchange, Send
 from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
 from bursar.gateway._meter import Meter
 from bursar.gateway._skin import ChatSkin, Skin, Writer
+from bursar.gateway._skin_embeddings import EmbeddingsSkin
+from bursar.gateway._skin_responses import ResponsesSkin
 from bursar.gateway._wire import usage_object
 from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, output_bound
 from bursar.kernel import money
@@ -62,7 +64,11 @@ class Run:
     """The latest extension of the hold; whoever closes waits for it."""
 
 
-SKINS: Mapping[str, Skin] = {"/api/v1/chat/completions": ChatSkin()}
+SKINS: Mapping[str, Skin] = {
+    "/api/v1/chat/completions": ChatSkin(),
+    "/api/v1/responses": ResponsesSkin(),
+    "/api/v1/embeddings": EmbeddingsSkin(),
+}
 """By path, without a slash at its end."""
 
 
@@ -110,7 +116,7 @@ class Gateway:
         headers = read_headers(scope)
         caller = await self._admission.admit_inference(headers.authorization)
         request = skin.parse(await read_body(scope, receive), headers)
-        plan = make_plan(_demand(request), self._catalog())
+        plan = make_plan(_demand(request, skin.operation), self._catalog())
 
         def run_of(hold: Hold) -> Run:
             return Run(skin, generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
@@ -161,9 +167,10 @@ class Gateway:
 
     async def _complete(self, run: Run) -> bytes:
         try:
-            run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace)
+            operation = run.skin.operation
+            run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace, operation)
             run.meter = self._meter(run, run.attempt)
-            answer = run.meter.whole(upstream)
+            answer = run.meter.embeddings(upstream) if operation == "embeddings" else run.meter.whole(upstream)
         except UpstreamFailed as error:
             await self._close(run, GenerationStatus.FAILED, error)
             raise
@@ -306,7 +313,7 @@ class Gateway:
             await exchange.answer(*skin.refusal(error, generation))
 
 
-def _demand(request: ChatRequest) -> Demand:
+def _demand(request: ChatRequest, operation: Operation) -> Demand:
     return Demand(
         models=request.models,
         prompt_tokens=request.prompt_tokens_bound,
@@ -315,6 +322,7 @@ def _demand(request: ChatRequest) -> Demand:
         choices=request.choices,
         stream=request.stream,
         preferences=request.preferences,
+        operation=operation,
     )
 
 

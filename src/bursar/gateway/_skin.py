@@ -6,6 +6,7 @@ chat skin is the inside turned out.
 
 from typing import Any, Protocol
 
+from bursar.catalog import Operation
 from bursar.gateway._door import ChatRequest, Headers, parse_chat
 from bursar.gateway._wire import Refusal, encode, error_object, json_refusal
 from bursar.kernel.errors import BursarError
@@ -38,15 +39,15 @@ class Skin(Protocol):
 
     api_type: str
     """What the activity calls it: OpenRouter's `api_type`."""
-    operation: str
-    """What is asked of the provider: "chat" or "embeddings"."""
+    operation: Operation
+    """What is asked of the provider."""
 
     def parse(self, body: bytes, headers: Headers) -> ChatRequest:
         """Raises `InvalidRequest`, naming the field."""
         ...
 
     def whole(self, request: ChatRequest, answer: dict[str, Any]) -> bytes:
-        """The whole answer from a `chat.completion` in our form, usage included."""
+        """The whole answer from a `chat.completion` (or a list of embeddings) in our form, usage included."""
         ...
 
     def writer(self, request: ChatRequest, generation: str, created: int) -> Writer: ...
@@ -82,7 +83,7 @@ class ChatWriter:
 
 class ChatSkin:
     api_type = "completions"
-    operation = "chat"
+    operation: Operation = "chat"
 
     def parse(self, body: bytes, headers: Headers) -> ChatRequest:
         return parse_chat(body, headers)

@@ -7,7 +7,7 @@ import msgspec
 
 from bursar.catalog import Usage
 from bursar.gateway._funds import InsufficientCredits
-from bursar.gateway.plan import NoEndpoints, UnknownModel
+from bursar.gateway.plan import WRONG_ENDPOINT, NoEndpoints, UnknownModel, WrongEndpoint
 from bursar.kernel import money
 from bursar.kernel.errors import BursarError, InvalidField
 from bursar.kernel.money import Nanos
@@ -41,6 +41,8 @@ def error_object(error: BursarError) -> dict[str, Any]:
     body: dict[str, Any] = {"code": error.status, "message": message, "metadata": metadata}
     if isinstance(error, UnknownModel):
         body["availability"] = {"code": "model_not_found", "retryable": False}
+    if isinstance(error, WrongEndpoint):
+        body["availability"] = {"code": WRONG_ENDPOINT, "retryable": False}
     return body
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bursar.catalog import Catalog, Endpoint, Pricing, dearest_input, dearest_output
+from bursar.catalog import Catalog, Endpoint, Operation, Pricing, dearest_input, dearest_output
 from bursar.kernel import money
 from bursar.kernel.errors import InvalidInput, NotFound
 from bursar.kernel.money import Nanos
@@ -13,10 +13,21 @@ WHOLE_ANSWER_TOKENS = 16_384
 """How many output tokens a hold covers when a whole answer is asked for without `max_tokens`."""
 STREAM_TOKENS = 1_024
 """The same for a stream, whose hold is extended by as many again while it grows."""
+WRONG_ENDPOINT = "wrong_endpoint"
+"""The rule that excludes a model which does something else; OpenRouter's word."""
+_DOES = {"chat": "writes text and makes no embeddings", "embeddings": "makes embeddings and writes no text"}
+_GOES_TO = {
+    "chat": "POST /api/v1/embeddings is the endpoint for it.",
+    "embeddings": "POST /api/v1/chat/completions is the endpoint for it.",
+}
 
 
 class UnknownModel(InvalidInput):
     """No model of this installation has this id."""
+
+
+class WrongEndpoint(InvalidInput):
+    """The model exists and does something else than what is asked of it here."""
 
 
 class NoEndpoints(NotFound):
@@ -59,6 +70,7 @@ class Demand:
     choices: int
     stream: bool
     preferences: Preferences
+    operation: Operation = "chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +96,18 @@ class Plan:
 
 
 def make_plan(demand: Demand, catalog: Catalog) -> Plan:
-    """Raises `UnknownModel` and `NoEndpoints`."""
+    """Raises `UnknownModel`, `WrongEndpoint` and `NoEndpoints`."""
     attempts: list[Attempt] = []
     refusals: list[Refusal] = []
     for name in demand.models:
-        if catalog.find_model(name) is None:
+        model = catalog.find_model(name)
+        if model is None:
             if len(demand.models) == 1:
                 raise _unknown(name, catalog)
             refusals.append(Refusal(name, "model", f"{name} is not a valid model ID."))
+            continue
+        if model.operation != demand.operation:
+            refusals.append(Refusal(name, WRONG_ENDPOINT, f"{name} {_DOES[model.operation]}."))
             continue
         for endpoint in _ordered(catalog.offers_for(name), demand.preferences):
             refusal = _refusal(endpoint, demand)
@@ -102,7 +118,9 @@ def make_plan(demand: Demand, catalog: Catalog) -> Plan:
     if not attempts:
         raise _nobody(demand, refusals, catalog)
     kept = tuple(attempts[: ATTEMPTS_MAX if demand.preferences.allow_fallbacks else 1])
-    prompt = min(demand.prompt_tokens, max(attempt.endpoint.context_length for attempt in kept))
+    prompt = demand.prompt_tokens
+    if demand.operation == "chat":  # of embeddings each input has the whole context to itself
+        prompt = min(prompt, max(attempt.endpoint.context_length for attempt in kept))
     return Plan(
         model=demand.models[0],
         attempts=kept,
@@ -148,6 +166,8 @@ def affordable_tokens(plan: Plan, available: int) -> int:
 
 def completion_bound(endpoint: Endpoint, demand: Demand) -> int:
     """Output tokens the first hold covers, over all choices."""
+    if demand.operation == "embeddings":
+        return 0
     most = endpoint.max_completion_tokens or endpoint.context_length
     if demand.max_tokens is not None:
         return min(demand.max_tokens, most) * demand.choices
@@ -200,6 +220,8 @@ def _nobody(demand: Demand, refusals: Sequence[Refusal], catalog: Catalog) -> In
             f"None of {', '.join(demand.models)} is a valid model ID.", remedy="GET /api/v1/models lists them."
         )
     why = " ".join(dict.fromkeys(refusal.sentence for refusal in refusals)) or "Nobody serves it."
+    if refusals and all(refusal.rule in (WRONG_ENDPOINT, "model") for refusal in refusals):
+        return WrongEndpoint(why, remedy=_GOES_TO[demand.operation])
     return NoEndpoints(
         f"No endpoints found for {', '.join(demand.models)}. {why}",
         refusals,

@@ -11,6 +11,7 @@ from bursar.providers._call import (
 )
 from bursar.providers._chunk import Chunk
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
+from bursar.providers._embeddings import to_base64, to_floats
 from bursar.providers._errors import UpstreamFailed, UpstreamOverloaded, UpstreamRefused, UpstreamTimedOut
 from bursar.providers._local import discover_local
 from bursar.providers._openai import OpenAiUpstream
@@ -39,4 +40,6 @@ __all__ = [
     "count_tokens",
     "discover_local",
     "has_output",
+    "to_base64",
+    "to_floats",
 ]

@@ -22,7 +22,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One chat completion. `body` is in OpenAI's shape without fields that only Bursar and OpenRouter know; it is not changed.
+    """One chat completion, or one request for embeddings.
+
+    `body` is in OpenAI's shape with OpenRouter's words for what a model does (`reasoning`, `reasoning_details`,
+    `cache_control`); it is not changed.
 
     `model`, `stream` and `stream_options` are set by the upstream from `upstream_model` and the method called.
     """
@@ -47,6 +50,13 @@ class Upstream(Protocol):
 
         Ends only when the answer is complete; a stream that breaks off raises. Nothing is sent before the first
         `anext`. Closing the generator (`aclose`) or cancelling the consumer closes the connection to the provider.
+        """
+        ...
+
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        """An OpenAI list of embeddings, one for each input in `data`: a list of numbers, or base64 of float32s, little-endian.
+
+        Which of the two a provider sends whatever `encoding_format` asked for; `usage` is there if the provider sent one.
         """
         ...
 
