@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import bursar.activity.tables
@@ -18,7 +19,15 @@ import bursar.payments.tables
 import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
 from bursar import catalog, storage
 from bursar.catalog import Catalog, Provider
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Gateway, recover_holds
+from bursar.gateway import (
+    Admission,
+    DatabaseFunds,
+    Dispatcher,
+    EndpointHealth,
+    Gateway,
+    StickySessions,
+    recover_holds,
+)
 from bursar.identity import Passwords
 from bursar.jobs import Jobs
 from bursar.kernel.clock import Clock, SystemClock
@@ -176,7 +185,12 @@ class Server:
         self.gateway = Gateway(
             admission=self.admission,
             funds=DatabaseFunds(database),
-            dispatcher=Dispatcher(self.providers, self._credential),
+            dispatcher=Dispatcher(
+                self.providers,
+                self._credential,
+                health=EndpointHealth(clock, Random()),  # noqa: S311 - spreads load, guards nothing
+                sessions=StickySessions(clock),
+            ),
             catalog=catalog_holder,
             clock=clock,
             credits_url=lambda _caller: f"{installation.public_url}/credits",

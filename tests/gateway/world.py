@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from bursar.access import Actor
 from bursar.activity import Generation, find_generation
 from bursar.activity import tables as activity_tables
 from bursar.catalog import Catalog, Endpoint, Model, Pricing, Provider, endpoint_id, load
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Funds, Gateway
+from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Funds, Gateway, StickySessions
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
 from bursar.kernel.money import NANOS_PER_CREDIT, Attos, Nanos
 from bursar.keys import KeyChecker, KeyKind
@@ -183,6 +184,13 @@ class Answer:
         ]
 
 
+class Cheapest(random.Random):
+    """Draws what chooses the cheapest endpoint first, so that a test knows who is tried."""
+
+    def random(self) -> float:
+        return 0.0
+
+
 class World:
     """`World(database, cast, checker)` is a gateway with the demo provider; give `upstream` and `catalog` for a script."""
 
@@ -201,6 +209,7 @@ class World:
         self.checker = checker
         self.upstream = upstream
         self.providers: Any = upstream or Providers(clock=database.clock, pace=0)
+        self.health = EndpointHealth(database.clock, Cheapest())
         self.admission = Admission(database, checker, database.clock)
         self.catalog = catalog or (
             load(demo=True, file=None, environment={}, real_providers=False, clock=database.clock)
@@ -210,7 +219,9 @@ class World:
         self.gateway = Gateway(
             admission=self.admission,
             funds=funds(DatabaseFunds(database)),
-            dispatcher=Dispatcher(self.providers, lambda _provider: None),
+            dispatcher=Dispatcher(
+                self.providers, lambda _provider: None, health=self.health, sessions=StickySessions(database.clock)
+            ),
             catalog=lambda: self.catalog,
             clock=database.clock,
             credits_url=lambda _caller: CREDITS_URL,

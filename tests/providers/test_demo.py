@@ -114,7 +114,7 @@ FAILURES = [
     ("[[fail:500]]", UpstreamFailed, 502, "500"),
     ("[[fail:429]]", UpstreamOverloaded, 503, "429"),
     ("[[fail:503]]", UpstreamOverloaded, 503, "503"),
-    ("[[fail:401]]", UpstreamFailed, 502, "401"),
+    ("[[fail:401]]", UpstreamNeedsOperator, 404, "401"),
     ("[[fail:400]]", UpstreamRefused, 400, "400"),
     ("[[fail:timeout]]", UpstreamTimedOut, 504, "timeout"),
     ("[[fail:junk]]", UpstreamFailed, 502, "junk"),

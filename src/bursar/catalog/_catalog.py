@@ -37,6 +37,13 @@ _NOMINAL_PROMPT_TOKENS = 1000
 _NOMINAL_COMPLETION_TOKENS = 500
 
 
+QUANTIZATION_UNKNOWN = "unknown"
+QUANTIZATIONS = (
+    "int4", "int8", "fp4", "mxfp4", "nvfp4", "fp6", "fp8", "mxfp8", "fp16", "bf16", "fp32", QUANTIZATION_UNKNOWN,
+)  # fmt: skip
+"""OpenRouter's words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """Who serves. Holds where a credential is found, never the credential."""
@@ -96,6 +103,8 @@ class Endpoint:
     pricing: Pricing | None
     context_length: int
     max_completion_tokens: int | None = None
+    quantization: str = QUANTIZATION_UNKNOWN
+    """To what its weights are rounded: one of `QUANTIZATIONS`."""
 
 
 def endpoint_id(model_id: str, provider_slug: str, upstream_model: str) -> str:

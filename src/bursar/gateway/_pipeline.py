@@ -26,16 +26,18 @@ from bursar.gateway._exchange import Exchange, Send
 from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
 from bursar.gateway._meter import Meter
 from bursar.gateway._skin import ChatSkin, Skin, Writer
+from bursar.gateway._skin_completions import CompletionsSkin
 from bursar.gateway._skin_embeddings import EmbeddingsSkin
+from bursar.gateway._skin_messages import CountTokensSkin, MessagesSkin
 from bursar.gateway._skin_responses import ResponsesSkin
-from bursar.gateway._wire import usage_object
-from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, output_bound
+from bursar.gateway._wire import usage_object, with_field
+from bursar.gateway.plan import PARAMETERS, STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, output_bound
 from bursar.kernel import money
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId, new_generation_id
 from bursar.kernel.money import Nanos
-from bursar.providers import Chunk, UpstreamFailed
+from bursar.providers import Chunk
 
 _log = logging.getLogger("bursar.gateway")
 
@@ -68,6 +70,9 @@ SKINS: Mapping[str, Skin] = {
     "/api/v1/chat/completions": ChatSkin(),
     "/api/v1/responses": ResponsesSkin(),
     "/api/v1/embeddings": EmbeddingsSkin(),
+    "/api/v1/completions": CompletionsSkin(),
+    "/api/v1/messages": MessagesSkin(),
+    "/api/v1/messages/count_tokens": CountTokensSkin(),
 }
 """By path, without a slash at its end."""
 
@@ -98,28 +103,30 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         generation = new_generation_id(self._clock.now())
         exchange = Exchange(receive, send, generation)
+        trace = Trace(self._clock)
         skin = self.skins[scope["path"].rstrip("/")]
         try:
-            await self.handle(scope, receive, exchange, generation, skin)
+            await self.handle(scope, receive, exchange, generation, skin, trace)
         except ClientGone:
             pass
         except BursarError as error:
-            await self._refuse(exchange, skin, error, generation)
+            await self._refuse(exchange, skin, error, generation, trace)
         except Exception:  # noqa: BLE001 - the last resort: whatever it is, the client gets a whole answer without it
             _log.exception("request %s failed", generation)
-            await self._refuse(exchange, skin, Broken("Internal Server Error"), generation)
+            await self._refuse(exchange, skin, Broken("Internal Server Error"), generation, trace)
 
     async def handle(
-        self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId, skin: Skin
+        self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId, skin: Skin, trace: Trace
     ) -> None:
         begun = self._clock.monotonic()
         headers = read_headers(scope)
+        trace.wanted = headers.wants_metadata
         caller = await self._admission.admit_inference(headers.authorization)
         request = skin.parse(await read_body(scope, receive), headers)
-        plan = make_plan(_demand(request, skin.operation), self._catalog())
+        plan = self._dispatcher.plan(_demand(request, skin.operation, caller), self._catalog(), trace)
 
         def run_of(hold: Hold) -> Run:
-            return Run(skin, generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
+            return Run(skin, generation, caller, headers, request, plan, hold, trace, begun)
 
         run = await self._hold(generation, caller, request, plan, run_of)
         if request.stream:
@@ -171,7 +178,7 @@ class Gateway:
             run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace, operation)
             run.meter = self._meter(run, run.attempt)
             answer = run.meter.embeddings(upstream) if operation == "embeddings" else run.meter.whole(upstream)
-        except UpstreamFailed as error:
+        except BursarError as error:
             await self._close(run, GenerationStatus.FAILED, error)
             raise
         except BaseException:
@@ -179,6 +186,8 @@ class Gateway:
             raise
         cost = await self._close(run, GenerationStatus.OK, None)
         answer["usage"] = usage_object(run.meter.usage()[0], cost)
+        if run.trace.wanted:
+            answer["openrouter_metadata"] = run.trace.metadata()
         return run.skin.whole(run.request, answer)
 
     async def _stream(self, exchange: Exchange, run: Run) -> None:
@@ -205,6 +214,8 @@ class Gateway:
         if failure is not None:
             end += writer.failed(failure)
         closing = run.meter.closing(usage_object(run.meter.usage()[0], cost)) if run.meter is not None else None
+        if closing is not None and run.trace.wanted:
+            closing["openrouter_metadata"] = run.trace.metadata()
         await exchange.write(end + writer.end(closing), last=True)
 
     async def _relay(self, exchange: Exchange, run: Run, writer: Writer, late: list[Chunk]) -> None:
@@ -245,6 +256,9 @@ class Gateway:
         if run.extension is not None:
             await asyncio.gather(run.extension, return_exceptions=True)
         usage, source = run.meter.usage() if run.meter is not None else (Usage(requests=0), UsageSource.NONE)
+        if run.attempt is not None:
+            tokens = usage.completion_tokens if status is GenerationStatus.OK else None
+            self._dispatcher.ended(run.attempt, run.trace, failure, tokens)
         failed_empty = status is not GenerationStatus.OK and (run.meter is None or not run.meter.has_output)
         if failed_empty:
             usage, source = Usage(requests=0), UsageSource.NONE
@@ -308,12 +322,17 @@ class Gateway:
         task.add_done_callback(self._closing.discard)
         return await asyncio.shield(task)
 
-    async def _refuse(self, exchange: Exchange, skin: Skin, error: BursarError, generation: GenerationId) -> None:
+    async def _refuse(
+        self, exchange: Exchange, skin: Skin, error: BursarError, generation: GenerationId, trace: Trace
+    ) -> None:
         if not exchange.started:
-            await exchange.answer(*skin.refusal(error, generation))
+            status, headers, body = skin.refusal(error, generation)
+            if trace.wanted and trace.requested:
+                body = with_field(body, "openrouter_metadata", trace.metadata())
+            await exchange.answer(status, headers, body)
 
 
-def _demand(request: ChatRequest, operation: Operation) -> Demand:
+def _demand(request: ChatRequest, operation: Operation, caller: Caller) -> Demand:
     return Demand(
         models=request.models,
         prompt_tokens=request.prompt_tokens_bound,
@@ -323,6 +342,9 @@ def _demand(request: ChatRequest, operation: Operation) -> Demand:
         stream=request.stream,
         preferences=request.preferences,
         operation=operation,
+        parameters=PARAMETERS.intersection(request.body),
+        prompt_tokens_least=request.prompt_tokens_least,
+        session=None if request.session_id is None else f"{caller.owner}/{request.session_id}",
     )
 
 

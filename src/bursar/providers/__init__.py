@@ -12,7 +12,14 @@ from bursar.providers._call import (
 from bursar.providers._chunk import Chunk
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
 from bursar.providers._embeddings import to_base64, to_floats
-from bursar.providers._errors import UpstreamFailed, UpstreamOverloaded, UpstreamRefused, UpstreamTimedOut
+from bursar.providers._errors import (
+    UpstreamFailed,
+    UpstreamNeedsOperator,
+    UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamTimedOut,
+    UpstreamUnable,
+)
 from bursar.providers._local import discover_local
 from bursar.providers._openai import OpenAiUpstream
 from bursar.providers._registry import PROTOCOLS, Providers
@@ -34,9 +41,11 @@ __all__ = [
     "Timeouts",
     "Upstream",
     "UpstreamFailed",
+    "UpstreamNeedsOperator",
     "UpstreamOverloaded",
     "UpstreamRefused",
     "UpstreamTimedOut",
+    "UpstreamUnable",
     "count_tokens",
     "discover_local",
     "has_output",
