@@ -4,8 +4,7 @@ What a stream brings after its first output is handed on as the bytes it came in
 everything up to the first output, and whatever may hold usage or an error (`_must_be_read`).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -36,6 +35,8 @@ CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 
 _DONE = b"[DONE]"
+_NULL = (b":null", b": null")
+_TEXT = (b':"', b': "')
 _NOT_OPENAIS = ("stream", "cache_control", "reasoning", "anthropic_beta")
 """`stream` is set here; the others OpenAI refuses."""
 
@@ -57,56 +58,53 @@ class OpenAiUpstream:
 
     async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         reader = _Reader(call.credential)
+        response: HttpResponse | None = None
         try:
-            async with self._answer(call, CHAT, streaming=True) as response:
-                async for piece in response.pieces():
-                    chunks = reader.take(piece)
-                    if chunks:
-                        yield chunks
-                    if reader.failure is not None:
-                        raise reader.failure
-                    if reader.done:
-                        response.leave()
-                        return
-                chunks = reader.finish()
-                if chunks:
+            response = await self._opened(call, CHAT, streaming=True)
+            async for piece in response.pieces():
+                if chunks := reader.take(piece):
                     yield chunks
                 if reader.failure is not None:
                     raise reader.failure
-                if not reader.finished:
-                    raise cut_answer()
+                if reader.done:
+                    response.leave()
+                    return
+            if chunks := reader.finish():
+                yield chunks
+            if reader.failure is not None:
+                raise reader.failure
+        except HttpError as error:
+            raise upstream_failure(error, before_output=reader.before_output) from None
         except UpstreamFailed as error:
             error.before_output = reader.before_output
             raise
+        finally:
+            if response is not None:
+                response.close()
 
     async def close(self) -> None:
         await self._http.close()
 
     async def _whole(self, call: ChatCall, path: str) -> Any:
         """The decoded answer; None for what is not JSON."""
-        async with self._answer(call, path, streaming=False) as response:
+        try:
+            response = await self._opened(call, path, streaming=False)
             answer = _parse(await response.read(BODY_BYTES_MAX))
+        except HttpError as error:
+            raise upstream_failure(error) from None
         if isinstance(answer, dict) and answer.get("error"):
             raise failure_in(answer["error"], credential=call.credential)
         return answer
 
-    @asynccontextmanager
-    async def _answer(self, call: ChatCall, path: str, *, streaming: bool) -> AsyncIterator[HttpResponse]:
-        """The response to a call, its status already judged. Leaving before its end closes the connection."""
-        response: HttpResponse | None = None
-        try:
-            url, headers = self._address(call, path, streaming=streaming)
-            response = await self._http.post(url, headers, _body(call, streaming=streaming), call.timeouts)
-            if response.status != 200:
-                raise await self._failure(response, call)
-            if streaming and response.headers.get("content-type", "").startswith("application/json"):
-                raise await _not_a_stream(response, call)
-            yield response
-        except HttpError as error:
-            raise upstream_failure(error) from None
-        finally:
-            if response is not None:
-                response.close()
+    async def _opened(self, call: ChatCall, path: str, *, streaming: bool) -> HttpResponse:
+        """The response to a call, its status already judged: it has to be read or closed. Raises `HttpError`, too."""
+        url, headers = self._address(call, path, streaming=streaming)
+        response = await self._http.post(url, headers, _body(call, streaming=streaming), call.timeouts)
+        if response.status != 200:
+            raise await self._failure(response, call)
+        if streaming and response.headers.get("content-type", "").startswith("application/json"):
+            raise await _not_a_stream(response, call)
+        return response
 
     def _address(self, call: ChatCall, path: str, *, streaming: bool) -> tuple[str, tuple[Header, ...]]:
         """Where to and under which headers, made once per provider and credential."""
@@ -159,31 +157,33 @@ class _Reader:
             return []
 
     def finish(self) -> list[Chunk]:
-        """What the end of the stream completes. An event that it cut short is left out."""
+        """What the end of the stream completes. An event that it cut short is left out; an end too early is a failure."""
         try:
             events = self._parser.finish()
         except SseTooLarge:
             self.failure = upstream_failure(TooLarge("event"))
             return []
-        return self._chunks([data for data in events if data.strip() == _DONE or _parse(data) is not None])
+        chunks = self._chunks([data for data in events if data.strip() == _DONE or _parse(data) is not None])
+        if self.failure is None and not self.finished:
+            self.failure = cut_answer()
+        return chunks
 
     def _chunks(self, events: list[bytes]) -> list[Chunk]:
         chunks: list[Chunk] = []
         for data in events:
-            if data == _DONE or data.strip() == _DONE:
-                self.done = self.finished = True
-                break
-            if not data:
-                continue
             if self.before_output or _must_be_read(data):
+                if data.strip() == _DONE:
+                    self.done = self.finished = True
+                    break
+                if not data:
+                    continue
                 chunk = self._read(data)
                 if chunk is None:
                     break
                 chunks.append(chunk)
             else:
                 chunks.append(Chunk(data))
-            if not self.finished and (b'"finish_reason":"' in data or b'"finish_reason": "' in data):
-                self.finished = True
+                self.finished = self.finished or _finishes(data)
         return chunks
 
     def _read(self, data: bytes) -> Chunk | None:
@@ -201,14 +201,27 @@ class _Reader:
 
 
 def _must_be_read(data: bytes) -> bool:
-    """Whether an event may be more than a delta: an error, usage, junk. Quotes inside a JSON text are escaped, so that
-    what the model writes is not taken for a name."""
-    return (
-        not (data.startswith(b'{"') and data.endswith(b"}"))
-        or b'"error"' in data
-        or (b'"usage"' in data and data.count(b'"usage"') != data.count(b'"usage":null') + data.count(b'"usage": null'))
-        or b"\n" in data
-    )
+    """Whether an event may be more than a delta: an error, usage, `[DONE]`, junk, several lines.
+
+    Quotes inside a JSON text are escaped, so that what the model writes is not taken for a name.
+    """
+    if b'"error"' in data or b"\n" in data or not (data.startswith(b'{"') and data.endswith(b"}")):
+        return True
+    at = data.find(b'"usage"')
+    while at >= 0:
+        if not data.startswith(_NULL, at + 7):
+            return True
+        at = data.find(b'"usage"', at + 7)
+    return False
+
+
+def _finishes(data: bytes) -> bool:
+    at = data.find(b'"finish_reason"')
+    while at >= 0:
+        if data.startswith(_TEXT, at + 15):
+            return True
+        at = data.find(b'"finish_reason"', at + 15)
+    return False
 
 
 def _body(call: ChatCall, *, streaming: bool) -> bytes:

@@ -25,7 +25,7 @@ class SseParser:
     """`feed` bytes however they are split; get the data of each finished event as UTF-8. `finish` once, at the end."""
 
     __slots__ = (
-        "_after_cr", "_at_start", "_data", "_event_bytes", "_event_bytes_max", "_line_bytes_max", "_rest", "_too_large", "_whole_bytes_max",
+        "_after_cr", "_at_start", "_clean", "_data", "_event_bytes", "_event_bytes_max", "_line_bytes_max", "_rest", "_too_large", "_whole_bytes_max",
     )  # fmt: skip
 
     def __init__(self, *, line_bytes_max: int = LINE_BYTES_MAX, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
@@ -37,19 +37,28 @@ class SseParser:
         self._event_bytes = 0
         self._at_start = True
         self._after_cr = False
+        self._clean = False
+        """Between two events, and not at the start, where a byte order mark may come."""
         self._too_large: SseTooLarge | None = None
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes. Raises `SseTooLarge`, once what came before it is handed out."""
+        if self._clean and len(chunk) <= self._whole_bytes_max and chunk.endswith(b"\n\n"):
+            whole = _whole(chunk)
+            if whole is not None:
+                return whole
         if self._too_large is not None:
             raise self._too_large
         events: list[bytes] = []
         try:
             self._feed(chunk, events)
         except SseTooLarge as error:
+            self._clean = False
             if not events:
                 raise
             self._too_large = error
+            return events
+        self._clean = not (self._rest or self._data or self._after_cr or self._at_start)
         return events
 
     def finish(self) -> list[bytes]:
@@ -131,8 +140,11 @@ def _whole(chunk: bytes) -> list[bytes] | None:
     if not (chunk.isascii() or _is_utf8(chunk)):
         return None
     if chunk.startswith(b"data: "):
+        lines = chunk.count(b"\n")
+        if lines == 2:
+            return [chunk[6:-2]]
         datas = chunk[6:-2].split(b"\n\ndata: ")
-        if chunk.count(b"\n") == 2 * len(datas):
+        if lines == 2 * len(datas):
             return datas
     return _blocks(chunk[:-2].split(b"\n\n"))
 
