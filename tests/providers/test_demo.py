@@ -14,6 +14,7 @@ from bursar.providers import (
     DemoUpstream,
     Providers,
     UpstreamFailed,
+    UpstreamNeedsOperator,
     UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimedOut,
