@@ -26,6 +26,7 @@ Directives in the last user message (of embeddings: in the first text), for test
 
 import asyncio
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import AsyncGenerator, Mapping
@@ -236,7 +237,7 @@ def _inputs(body: Mapping[str, Any]) -> list[str]:
 
 def _vector(text: str, dimensions: int) -> list[float]:
     """A unit vector: the sum of a few axes for each word, drawn from the word's hash."""
-    words = (_TOKEN.findall(text.lower()) or [text])[:EMBEDDING_WORDS_MAX]
+    words = [match[0].lower() for match in itertools.islice(_TOKEN.finditer(text), EMBEDDING_WORDS_MAX)] or [text]
     total = [0.0] * dimensions
     for word in words:
         drawn = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
