@@ -240,7 +240,7 @@ def test_a_slug_names_a_provider_or_one_of_its_variants_and_never_a_longer_name(
     assert ids(ignore=("alpha/fp8",)) == ["alpha/b", "alphabet/prime-1"]
     assert ids(order=("alphabet", "alpha/bf16")) == ["alphabet/prime-1", "alpha/b", "alpha/a"]
     with pytest.raises(NoEndpoints):
-        ids(only=("alpha/or", "alph", "alpha/"))
+        ids(only=("alpha/or", "alph", "alpha/", "alpha-fp8"))
 
 
 def test_quantizations_narrow_the_choice_and_what_is_not_known_counts_as_unknown():
@@ -250,6 +250,12 @@ def test_quantizations_narrow_the_choice_and_what_is_not_known_counts_as_unknown
         "alpha": "quantizations",
         "alphabet": "quantizations",
     }
+
+
+def test_whoever_would_come_too_late_is_refused_with_the_reason():
+    assert rules(allow_fallbacks=False) == {"beta": "allow_fallbacks", "gamma": "allow_fallbacks"}
+    many = Catalog([], [PRIME], [endpoint(PRIME, provider(f"p{number:02}")) for number in range(ATTEMPTS_MAX + 2)])
+    assert rules(catalog=many) == {"p06": "attempts_max", "p07": "attempts_max"}
 
 
 # Prices.
@@ -485,20 +491,27 @@ def endpoints(draw: st.DrawFn) -> Endpoint:
 
 
 some_slugs = st.lists(st.sampled_from([*SLUGS, "alpha/fp8", "beta/a", "nobody"]), max_size=3).map(tuple)
+
+
+def mostly(usual: Any, other: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Three times in four the usual, so that plans are not all empty."""
+    return st.sampled_from([False, False, False, True]).flatmap(lambda odd: other if odd else st.just(usual))
+
+
 prices = st.none() | st.integers(0, 6 * NANO * 1_000_000)
 preferences = st.builds(
     Preferences,
-    order=some_slugs,
-    only=st.none() | some_slugs,
-    ignore=some_slugs,
+    order=mostly((), some_slugs),
+    only=mostly(None, some_slugs),
+    ignore=mostly((), some_slugs),
     allow_fallbacks=st.booleans(),
-    require_parameters=st.booleans(),
-    no_training=st.booleans(),
-    no_retention=st.booleans(),
-    quantizations=st.none() | st.frozensets(st.sampled_from(QUANTIZATIONS), min_size=6),
+    require_parameters=mostly(usual=False, other=st.just(True)),  # noqa: FBT003
+    no_training=mostly(usual=False, other=st.just(True)),  # noqa: FBT003
+    no_retention=mostly(usual=False, other=st.just(True)),  # noqa: FBT003
+    quantizations=mostly(None, st.frozensets(st.sampled_from(QUANTIZATIONS), min_size=6)),
     sort=st.sampled_from([None, "price", "throughput", "latency"]),
     partition=st.sampled_from(["model", "none"]),
-    max_price=st.none() | st.builds(MaxPrice, prices, prices, prices, prices),
+    max_price=mostly(None, st.builds(MaxPrice, prices, prices, prices, prices)),
     min_throughput_millis=st.none() | st.integers(0, 10),
     max_latency_micros=st.none() | st.integers(0, 10),
 )
@@ -519,12 +532,12 @@ demands = st.builds(
     models=st.lists(names, min_size=1, max_size=4, unique=True).map(tuple),
     prompt_tokens=st.integers(0, 200_000),
     images=st.integers(0, 2),
-    max_tokens=st.none() | st.integers(1, 2_000),
+    max_tokens=mostly(None, st.integers(1, 2_000)),
     choices=st.integers(1, 3),
     stream=st.booleans(),
     preferences=st.just(Preferences()) | preferences,
     parameters=st.frozensets(st.sampled_from(["tools", "temperature", "seed"])),
-    prompt_tokens_least=st.integers(0, 2_000),
+    prompt_tokens_least=mostly(0, st.integers(0, 2_000)),
 )
 
 

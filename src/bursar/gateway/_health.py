@@ -61,12 +61,14 @@ class Window:
     def pass_to(self, now: float) -> None:
         """Forgets what is too old at `now` (monotonic seconds)."""
         tick, slots = int(now / self._width), len(self._counts)
+        if tick <= self._tick:
+            return
         for gone in range(max(self._tick + 1, tick - slots + 1), tick + 1):
             first, second = self._counts[gone % slots]
             self.first -= first
             self.second -= second
             self._counts[gone % slots] = (0, 0)
-        self._tick = max(self._tick, tick)
+        self._tick = tick
 
 
 @dataclass(slots=True)

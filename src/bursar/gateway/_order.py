@@ -93,20 +93,25 @@ def ordered(
     conditions = {endpoint.id: around.health(endpoint.id) for endpoint in offers}
     soft = parameters & SOFT_PARAMETERS
 
-    def tier(endpoint: Endpoint) -> tuple[bool, bool, bool]:
-        condition = conditions[endpoint.id]
-        return condition.has_outage, bool(soft and lacking(endpoint, soft)), _misses(condition, wanted)
+    tiers = {
+        endpoint.id: (
+            conditions[endpoint.id].has_outage,
+            bool(soft and lacking(endpoint, soft)),
+            _misses(conditions[endpoint.id], wanted),
+        )
+        for endpoint in offers
+    }
 
     def key(endpoint: Endpoint) -> tuple[tuple[bool, bool, bool], int, int, str]:
-        return tier(endpoint), _speed(conditions[endpoint.id], sort), _price(endpoint), endpoint.id
+        return tiers[endpoint.id], _speed(conditions[endpoint.id], sort), _price(endpoint), endpoint.id
 
     found = sorted(offers, key=key)
     if wanted.order:
         # Stable: endpoints that one slug names stay as they were, and so does the rest.
         return sorted(found, key=lambda endpoint: _rank(endpoint, wanted.order))
     if sort is None:
-        best = tier(found[0])
-        first = _drawn([endpoint for endpoint in found if tier(endpoint) == best], around.draw)
+        best = tiers[found[0].id]
+        first = _drawn([endpoint for endpoint in found if tiers[endpoint.id] == best], around.draw)
         found.remove(first)
         found.insert(0, first)
     warm = next((e for e in found if e.id in around.favourites and not conditions[e.id].has_outage), None)
