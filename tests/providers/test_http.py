@@ -411,6 +411,39 @@ async def test_waiting_for_a_connection_ends_in_time_and_leaves_no_trace(
         assert all(pool.empty for pool in client._pools.values())
 
 
+@pytest.mark.parametrize("handed", ["a connection", "its place"])
+async def test_a_turn_that_comes_as_its_owner_leaves_is_passed_on(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch, handed: str
+) -> None:
+    monkeypatch.setattr(_http, "CONNECTIONS_PER_ORIGIN_MAX", 1)
+    free = asyncio.Event()
+
+    async def talk(line: Line) -> None:
+        await line.request()
+        await free.wait()
+        await line.say(OK if handed == "a connection" else OK.replace(b"Content", b"Connection: close\r\nContent"))
+        await line.request()
+        await line.say(OK)
+        await line.left()
+
+    async with serving(talk) as server:
+        busy = asyncio.create_task(asked(client, server))
+        await asyncio.sleep(0.05)
+        [pool] = client._pools.values()
+        leaving, staying = (asyncio.create_task(asked(client, server)) for _ in range(2))
+        await asyncio.sleep(0.05)
+
+        def then_leave(do: Callable[..., None]) -> Callable[..., None]:
+            return lambda *arguments: (do(*arguments), leaving.cancel())
+
+        monkeypatch.setattr(pool, "put", then_leave(pool.put))
+        monkeypatch.setattr(pool, "freed", then_leave(pool.freed))
+        free.set()
+        assert await asyncio.wait_for(asyncio.gather(busy, staying), 2) == [b"ok", b"ok"]
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+
 async def test_a_connection_that_died_unused_is_replaced_once(client: HttpClient) -> None:
     """The server answers one request per connection and closes at the next one, as if its idle time had just run out."""
     for how in ("close", "reset"):
@@ -518,6 +551,7 @@ async def test_leaving_what_does_not_end_costs_the_connection(
         b"HTTP/2 200 OK\r\n\r\n",
         b"HTTP/1.1 2000 OK\r\n\r\n",
         b"HTTP/1.1 99 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n" + OK,
         b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nxyz",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
@@ -599,6 +633,20 @@ async def test_a_body_that_is_too_large_is_not_read(client: HttpClient, said: by
             await asyncio.sleep(before)
             with pytest.raises(TooLarge):
                 await response.read(1000)
+
+
+async def test_a_body_without_end_is_not_waited_for(client: HttpClient) -> None:
+    async def talk(line: Line) -> None:
+        await line.request()
+        await line.say(CHUNKED)
+        while True:
+            await asyncio.sleep(0.001)
+            await line.say(b"400\r\n" + b"x" * 1024 + b"\r\n")
+
+    async with serving(talk) as server:
+        response = await client.get(server.url, (), PATIENT)
+        with pytest.raises(TooLarge):
+            await asyncio.wait_for(response.read(100_000), 3)
 
 
 async def test_a_body_of_just_the_most_is_read(client: HttpClient) -> None:
