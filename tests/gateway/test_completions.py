@@ -84,6 +84,15 @@ async def test_the_prompt_reaches_the_provider_as_the_one_message_of_a_chat(scri
     }
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_how_it_was_routed_is_told_where_it_is_asked_for(world: World, stream: bool):
+    body = json.dumps({**GOOD, "stream": stream}).encode()
+    for headers in ({}, {"x-openrouter-metadata": "enabled"}):
+        answer = await world.post(body, path=PATH, headers=headers)
+        told = answer.chunks[-1] if stream else answer.json
+        assert ("openrouter_metadata" in told) is bool(headers)
+
+
 async def test_reasoning_stands_beside_the_text(scripted: Callable[..., Any]):
     answer = whole("Hi", usage=usage(5, 2))
     answer["choices"][0]["message"]["reasoning"] = "Hm"

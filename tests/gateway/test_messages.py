@@ -17,6 +17,7 @@ from bursar.gateway._skin_messages import MessagesSkin, MessagesWriter
 from bursar.kernel.errors import BursarError
 from bursar.keys import KeyKind
 from bursar.providers import Chunk, UpstreamOverloaded
+from bursar.providers._anthropic_form import MessageStream, messages_request
 from tests.gateway.world import Answer, World, chunk, usage, whole
 
 pytestmark = pytest.mark.anyio
@@ -189,6 +190,14 @@ async def test_a_quiet_stream_is_kept_alive_by_pings(scripted: Callable[..., Any
     assert reassembled(events(answer))["content"] == [{"type": "text", "text": "Hi"}]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_how_it_was_routed_is_told_where_it_is_asked_for(world: World, stream: bool):
+    for headers in ({}, {"x-openrouter-metadata": "enabled"}):
+        answer = await ask(world, stream=stream, headers=headers)
+        told = events(answer)[-2] if stream else answer.json
+        assert ("openrouter_metadata" in told) is bool(headers)
+
+
 # Tools and thinking, there and back
 
 
@@ -293,6 +302,92 @@ async def test_thinking_goes_back_to_the_provider_signed_as_it_came(scripted: Ca
     }
 
 
+async def test_what_thinking_was_asked_for_reaches_the_provider(scripted: Callable[..., Any]):
+    world = await scripted([whole("Yes", usage=usage(5, 2))])
+    await ask(world, model="acme/prime", thinking={"type": "enabled", "budget_tokens": 2000}, cache_control=EPHEMERAL)
+    [call] = world.upstream.calls
+    assert call.body["reasoning"] == {"max_tokens": 2000}
+    assert call.body["cache_control"] == EPHEMERAL
+
+
+def test_a_request_that_goes_on_to_anthropic_arrives_as_it_was():
+    """Through our form and back by the provider's translator: nothing is lost where nothing has to be."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"place": "Rome"}}
+    thought = {"type": "thinking", "thinking": "Hm", "signature": "c2ln"}
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "aGk="}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Sunny"}, image]}
+    text = {"type": "text", "text": "Look"}
+    body: Json = {
+        "max_tokens": 4000,
+        "system": [{"type": "text", "text": "Be brief", "cache_control": EPHEMERAL}],
+        "messages": [
+            {"role": "user", "content": [text, image, {"type": "document", "source": pdf, "title": "Bill"}]},
+            {"role": "assistant", "content": [thought, {"type": "redacted_thinking", "data": "sealed"}, text, use]},
+            {"role": "user", "content": [{**result, "cache_control": EPHEMERAL}, text]},
+        ],
+        "tools": [{**WEATHER, "cache_control": EPHEMERAL}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "stop_sequences": ["END"],
+        "metadata": {"user_id": "u-1"},
+        "cache_control": EPHEMERAL,
+    }
+    request = chat_request(form.chat_fields({"model": "acme/prime", **body}), HEADERS)
+    assert messages_request(request.body, "claude-sonnet-4-5").body == {"model": "claude-sonnet-4-5", **body}
+
+
+def test_a_stream_that_comes_from_anthropic_goes_on_as_it_was():
+    head = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [],
+        "stop_reason": None,
+    }
+    blocks: list[tuple[Json, list[Json]]] = [
+        (
+            {"type": "thinking", "thinking": "", "signature": ""},
+            [
+                {"type": "thinking_delta", "thinking": "H"},
+                {"type": "thinking_delta", "thinking": "m"},
+                {"type": "signature_delta", "signature": "c2ln"},
+            ],
+        ),
+        ({"type": "redacted_thinking", "data": "sealed"}, []),
+        ({"type": "text", "text": ""}, [{"type": "text_delta", "text": "I "}, {"type": "text_delta", "text": "look"}]),
+        (
+            {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+            [
+                {"type": "input_json_delta", "partial_json": '{"place": '},
+                {"type": "input_json_delta", "partial_json": '"Rome"}'},
+            ],
+        ),
+        (
+            {"type": "tool_use", "id": "toolu_2", "name": "weather", "input": {}},
+            [{"type": "input_json_delta", "partial_json": "{}"}],
+        ),
+    ]
+    told: list[Json] = []
+    for index, (block, deltas) in enumerate(blocks):
+        told.append({"type": "content_block_start", "index": index, "content_block": block})
+        told += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        told.append({"type": "content_block_stop", "index": index})
+    ended = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+        "usage": {"output_tokens": 9},
+    }
+    usage_ = {"input_tokens": 7, "output_tokens": 1}
+    upstream = MessageStream(created=0)
+    writer = MessagesWriter(chat_request(form.chat_fields(GOOD), HEADERS), "gen-1")
+    came = [{"type": "message_start", "message": {**head, "usage": usage_}}, *told, ended, {"type": "message_stop"}]
+    chunks = [each for event in json.loads(json.dumps(came)) for each in upstream.take(event)]
+    found = events(b"".join(writer.chunk(Chunk(value=each)) for each in chunks) + writer.end(None))
+    assert found[1:-2] == told
+
+
 async def test_thinking_of_a_provider_without_details_is_a_block_too(scripted: Callable[..., Any]):
     answer = whole("Yes", usage=usage(5, 2))
     answer["choices"][0]["message"]["reasoning_content"] = "Hm"
@@ -311,6 +406,36 @@ def test_tool_calls_without_ids_and_with_one_index_are_told_apart():
         ("b", "b", {}),
         ("toolu_1_2", "c", {"already": "decoded"}),
     ]
+
+
+def told_by(*deltas: Json) -> list[Json]:
+    blocks = form.Blocks("gen-1")
+    return form.assemble([*(event for each in deltas for event in blocks.take(each)), *blocks.finish()])
+
+
+def test_arguments_that_come_before_the_name_wait_for_it():
+    pieces = [{"arguments": '{"a"'}, {"arguments": ": 1"}, {"name": "f"}, {"arguments": "}"}]
+    [block] = told_by(*({"tool_calls": [{"index": 0, "id": "c", "function": piece}]} for piece in pieces))
+    assert (block["name"], block["input"]) == ("f", {"a": 1})
+    [nameless] = told_by({"tool_calls": [{"index": 0, "id": "c", "function": {"arguments": "{}"}}]})
+    assert (nameless["name"], nameless["input"]) == ("", {})
+
+
+def test_thinking_without_indexes_ends_where_it_is_signed():
+    thoughts = [{"text": "a"}, {"text": "b"}, {"signature": "one"}, {"text": "c", "signature": "two"}]
+    found = told_by(*({"reasoning_details": [{"type": "reasoning.text", **each}]} for each in thoughts))
+    assert [(block["thinking"], block["signature"]) for block in found] == [("ab", "one"), ("c", "two")]
+
+
+def test_a_second_choice_that_nobody_asked_for_is_passed_over():
+    request = chat_request(form.chat_fields(GOOD), HEADERS)
+    writer = MessagesWriter(request, "gen-1")
+    choices = [
+        {"index": 1, "delta": {"content": "no"}},
+        {"index": 0, "delta": {"content": "yes"}, "finish_reason": "stop"},
+    ]
+    found = events(writer.chunk(Chunk(value={"choices": choices})) + writer.end(None))
+    assert reassembled(found)["content"] == [{"type": "text", "text": "yes"}]
 
 
 async def test_whole_calls_without_ids_and_indexes_stay_apart(scripted: Callable[..., Any]):
@@ -721,15 +846,25 @@ def test_whatever_bytes_come_they_are_refused(body: bytes):
         MessagesSkin().parse(body, HEADERS)
 
 
+def nested(depth: int) -> list[bytes]:
+    """Bodies with a schema and with a tool's input that deep."""
+    use = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": "NESTED"}}
+    schema = json.dumps({**GOOD, "tools": [{**WEATHER, "input_schema": {"x": "NESTED"}}]})
+    talk = json.dumps({**GOOD, "messages": [{"role": "assistant", "content": [use]}]})
+    return [text.replace('"NESTED"', "[" * depth + "]" * depth).encode() for text in (schema, talk)]
+
+
+def test_json_nested_to_any_depth_is_read_or_refused():
+    found = [read(body) for depth in range(800, 1010) for body in nested(depth)]
+    assert any(isinstance(request, BursarError) for request in found)
+    assert any(isinstance(request, ChatRequest) for request in found)
+
+
 @pytest.mark.parametrize("depth", range(940, 1000, 6))
 async def test_json_nested_up_to_the_limit_of_the_interpreter_is_refused_or_served_but_never_breaks(
     world: World, depth: int
 ):
-    nested = "[" * depth + "]" * depth
-    body = json.dumps({**GOOD, "tools": [{**WEATHER, "input_schema": {"x": "NESTED"}}]})
-    use = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": "NESTED"}}
-    talk = json.dumps({**GOOD, "messages": [{"role": "assistant", "content": [use]}]})
-    for text in (body, talk):
-        answer = await world.post(text.replace('"NESTED"', nested).encode(), path=PATH)
+    for body in nested(depth):
+        answer = await world.post(body, path=PATH)
         assert answer.status in (200, 400), answer.body
     await world.books_are_right()

@@ -98,7 +98,8 @@ _ELSEWHERE = "Leave it out, or use /api/v1/chat/completions."
 def _completion(ours: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
     """From a `chat.completion` or a chunk of one, without its usage."""
     kept = ("id", "provider", "model", "created", "system_fingerprint")
-    return {**{name: ours.get(name) for name in kept}, "object": "text_completion", "choices": choices}
+    routed = {name: ours[name] for name in ("openrouter_metadata",) if name in ours}
+    return {**{name: ours.get(name) for name in kept}, "object": "text_completion", "choices": choices, **routed}
 
 
 def _choice(choice: dict[str, Any], part: str) -> dict[str, Any]:

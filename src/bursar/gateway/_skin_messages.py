@@ -8,7 +8,7 @@ from typing import Any
 
 from bursar.catalog import Operation
 from bursar.gateway import _skin_messages_form as form
-from bursar.gateway._door import ChatRequest, Headers, InvalidRequest, chat_request, parse_object
+from bursar.gateway._door import ChatRequest, Headers, chat_request, parse_object
 from bursar.gateway._skin import Writer
 from bursar.gateway._wire import Refusal, encode, error_object, refusal
 from bursar.kernel.errors import BursarError, NotFound
@@ -68,7 +68,7 @@ class MessagesWriter:
         events = self._begin(None, None) + list(self._blocks.finish())
         stopped = form.stop(self._finish, self._native, self._stops, called=self._blocks.called)
         usage = form.usage(None if closing is None else closing["usage"])
-        events.append({"type": "message_delta", "delta": stopped, "usage": usage})
+        events.append({"type": "message_delta", "delta": stopped, "usage": usage, **form.routed(closing)})
         events.append({"type": "message_stop"})
         return _events(events)
 
@@ -85,10 +85,7 @@ class MessagesSkin:
     operation: Operation = "chat"
 
     def parse(self, body: bytes, headers: Headers) -> ChatRequest:
-        try:
-            return chat_request(form.chat_fields(parse_object(body)), headers)
-        except RecursionError:
-            raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
+        return chat_request(form.chat_fields(parse_object(body)), headers)
 
     def whole(self, request: ChatRequest, answer: dict[str, Any]) -> bytes:
         return encode(form.message(answer, request.body.get("stop")))

@@ -367,7 +367,14 @@ def message(answer: Mapping[str, Any], stops: Any) -> Json:
         "content": content,
         **stop(choice.get("finish_reason"), choice.get("native_finish_reason"), stops, called=blocks.called),
         "usage": usage(answer.get("usage")),
+        **routed(answer),
     }
+
+
+def routed(ours: Mapping[str, Any] | None) -> Json:
+    """How the request was routed, where the client asked for it."""
+    name = "openrouter_metadata"
+    return {} if ours is None or name not in ours else {name: ours[name]}
 
 
 def head(identity: str, model: Any, provider: Any) -> Json:
