@@ -204,7 +204,7 @@ async def test_an_abandoned_stream_can_be_closed() -> None:
 async def test_the_registry_knows_what_is_built() -> None:
     registry = Providers(clock=CLOCK, pace=0)
     assert await registry.upstream_for("demo").complete(call())
-    with pytest.raises(ValueError, match="not built; known: demo, openai"):
+    with pytest.raises(ValueError, match="not built; known: anthropic, demo, openai"):
         registry.upstream_for("grpc")
     await registry.close()
 

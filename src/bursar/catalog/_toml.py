@@ -29,7 +29,7 @@ from bursar.catalog._outline import Outline, Table, outline
 from bursar.catalog._pricing import FREE, Pricing
 from bursar.kernel.money import Attos, parse_price
 
-PROTOCOLS = ("demo", "openai")
+PROTOCOLS = ("anthropic", "demo", "openai")
 """What is built in the providers room (a test holds the two together)."""
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -364,6 +364,8 @@ def _base_url(section: _Section, protocol: str | None) -> str | None:
     if "base_url" not in section.values:
         if protocol == "openai":
             section.required("base_url", "https://api.example.com/v1")
+        elif protocol == "anthropic":
+            section.required("base_url", "https://api.anthropic.com")
         return None
     value = section.text("base_url")
     if value is None:

@@ -17,11 +17,14 @@ _FINISH = {
     "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "stop",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
     "content_filter": "content_filter",
     "safety": "content_filter",
+    "refusal": "content_filter",
     "error": "error",
 }
 

@@ -1,5 +1,6 @@
 """How to speak to one upstream, per protocol. Knows no prices, no owners and no storage."""
 
+from bursar.providers._anthropic import AnthropicUpstream
 from bursar.providers._call import (
     CONNECT_SECONDS,
     FIRST_BYTE_SECONDS,
@@ -31,6 +32,7 @@ __all__ = [
     "FIRST_BYTE_SECONDS",
     "IDLE_SECONDS",
     "PROTOCOLS",
+    "AnthropicUpstream",
     "ChatCall",
     "Chunk",
     "DemoUpstream",
