@@ -154,6 +154,14 @@ def test_a_known_provider_appears_when_its_variable_is_set_and_real_providers_ar
     assert [provider.slug for provider in without.providers()] == ["demo"]
 
 
+def test_anthropic_is_spoken_to_in_its_own_protocol_at_its_own_prices() -> None:
+    found = load(demo=False, file=None, environment={"ANTHROPIC_API_KEY": "sk-x"}, real_providers=True)
+    [provider] = found.providers()
+    assert (provider.protocol, provider.base_url) == ("anthropic", "https://api.anthropic.com")
+    offers = found.offers_for("anthropic/claude-sonnet-4-5")
+    assert [offer.pricing is not None for offer in offers] == [True]
+
+
 def test_every_known_provider_offers_something_with_a_price() -> None:
     environment = dict.fromkeys(KNOWN_PROVIDERS, "x") | {"OLLAMA_HOST": "localhost"}
     found = load(
