@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bursar import catalog
-from bursar.catalog import KNOWN_PROVIDERS, Catalog, Usage, charge, local_base_url, public_model
+from bursar.catalog import KNOWN_PROVIDERS, Catalog, CatalogError, Usage, charge, local_base_url, public_model
 from bursar.catalog._known import pricing_from
 from bursar.kernel.clock import FixedClock
 from bursar.kernel.errors import SettingsError
@@ -322,3 +322,12 @@ def test_loading_everything_takes_seconds_at_most() -> None:
     start = time.perf_counter()
     load(demo=True, file=None, environment=dict.fromkeys(KNOWN_PROVIDERS, "x"), real_providers=True)
     assert time.perf_counter() - start < 5
+
+
+def test_an_endpoint_says_to_what_its_weights_are_rounded_or_that_nobody_knows(tmp_path: Path) -> None:
+    text = '[[endpoint]]\nmodel = "demo/echo-1"\nprovider = "demo"\nprompt = "0"\ncompletion = "0"\n'
+    [known] = from_text(tmp_path, text + 'quantization = "fp8"\n', demo=True).offers_for("demo/echo-1")
+    [unknown] = from_text(tmp_path, text, demo=True).offers_for("demo/echo-1")
+    assert (known.quantization, unknown.quantization) == ("fp8", "unknown")
+    with pytest.raises(CatalogError, match=r'quantization "fp9" is not known, did you mean "fp8"'):
+        from_text(tmp_path, text + 'quantization = "fp9"\n', demo=True)
