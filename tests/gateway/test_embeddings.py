@@ -171,6 +171,15 @@ async def test_credits_for_the_prompts_bound_are_enough_and_one_nano_less_is_not
     await world.books_are_right()
 
 
+async def test_a_hold_covers_no_output_whatever_output_would_cost(scripted: Callable[..., Any]):
+    alpha = provider("alpha")
+    offers = Catalog([alpha], [MODEL], [endpoint(MODEL, alpha, 7, 1_000_000)])
+    world = await scripted([vectors(VECTOR, usage={"prompt_tokens": 5})], catalog=offers)
+    _, key = await world.make_pool((skin.TEMPLATE_TOKENS + skin.MESSAGE_TOKENS + 2) * 7)
+    assert (await embed(world, "Hi", model="acme/vectors", key=key)).status == 200
+    assert await world.books_are_right() == 5 * 7
+
+
 async def test_more_reported_than_held_costs_the_hold_at_most(scripted: Callable[..., Any]):
     world = await scripted([vectors(VECTOR, usage={"prompt_tokens": 10_000_000})], catalog=catalog())
     owner, key = await world.make_pool(CREDIT // 1000)

@@ -354,6 +354,19 @@ async def test_a_function_call_is_an_item_with_its_arguments_whole(scripted: Cal
     assert (other["call_id"], other["arguments"], other["status"]) == ("call_b", "{}", "completed")
 
 
+async def test_calls_that_all_come_as_number_0_are_told_apart_by_their_ids(scripted: Callable[..., Any]):
+    [streamed] = [streamed for name, streamed, _ in SAID if name == "calls that all come as number 0"]
+    found = [(item["call_id"], item["name"], item["arguments"]) for item in await items_of(scripted, *streamed)]
+    assert found == [("call_a", "one", "{}"), ("call_b", "two", "{}")]
+
+
+async def test_of_an_answer_that_was_cut_the_last_item_is_incomplete(scripted: Callable[..., Any]):
+    said = [{"content": "Look"}, {"tool_calls": [call(0, "a", "one", "{}"), call(1, "b", "two", '{"at"')]}]
+    world = await scripted(deltas(*said, finish="length"))
+    told = reassembled(events(await respond(world, stream=True)))
+    assert [item["status"] for item in told["output"]] == ["completed", "completed", "incomplete"]
+
+
 async def test_log_probabilities_come_along_when_included(scripted: Callable[..., Any]):
     answer = whole("Hi", usage=usage(5, 2))
     found = {"token": "Hi", "logprob": -0.5, "bytes": None, "top_logprobs": [{"token": "Ho", "logprob": -1}]}
@@ -683,7 +696,7 @@ def test_there_is_a_limit_to_the_items():
         chat_of([{"role": "user", "content": "x"}] * (ITEMS_MAX + 1))
 
 
-@pytest.mark.parametrize("depth", range(820, 1000, 6))
+@pytest.mark.parametrize("depth", range(880, 1000, 20))
 @pytest.mark.parametrize("stream", [False, True])
 async def test_json_nested_up_to_the_limit_is_refused_or_answered_whole_but_never_breaks(
     world: World, depth: int, stream: bool
@@ -695,6 +708,25 @@ async def test_json_nested_up_to_the_limit_is_refused_or_answered_whole_but_neve
     if answer.status == 200 and stream:
         assert events(answer)
     await world.books_are_right()
+
+
+def deeper(frames: int, work: Callable[[], Any]) -> Any:
+    return work() if frames == 0 else deeper(frames - 1, work)
+
+
+def test_whatever_was_read_can_be_repeated_in_the_answer_also_from_deeper_in_the_stack():
+    message = {"role": "assistant", "content": "Hi"}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    answer = {"id": "gen-1", "model": "m", "provider": "P", "created": 0, "choices": [choice], "usage": TOLD}
+    outcomes = set()
+    for depth in range(700, 1000):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        tool = f'{{"type": "function", "name": "x", "parameters": {nested}}}'
+        request = read(f'{{"model": "m", "input": "Hi", "tools": [{tool}]}}'.encode())
+        outcomes.add(type(request))
+        if isinstance(request, ChatRequest):
+            assert deeper(40, lambda request=request: ResponsesSkin().whole(request, answer))
+    assert len(outcomes) == 2, "some were read, some refused"
 
 
 # Whatever comes.

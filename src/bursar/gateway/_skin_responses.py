@@ -329,9 +329,9 @@ class ResponsesSkin:
 
     def parse(self, body: bytes, headers: Headers) -> ChatRequest:
         fields = parse_object(body)
-        request = replace(chat_request(to_chat(fields), headers), echo=echo(fields))
-        _require_shallow(request.echo)
-        return request
+        chat, repeated = to_chat(fields), echo(fields)
+        _require_shallow(repeated)
+        return replace(chat_request(chat, headers), echo=repeated)
 
     def whole(self, request: ChatRequest, answer: dict[str, Any]) -> bytes:
         output = Output(answer["id"], _nobody)
@@ -405,7 +405,10 @@ def _usage(chat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_shallow(repeated: Mapping[str, Any]) -> None:
-    """What the answer repeats must not be what makes it impossible to write, after it was paid for."""
+    """What the answer repeats must not be what makes it impossible to write, after it was paid for.
+
+    It is also all that a client can nest at will and that the door has to write again to know its size.
+    """
     value: Any = repeated
     for _ in range(DEPTH_MARGIN):
         value = [value]

@@ -231,13 +231,18 @@ def _part(part: Any, path: str) -> dict[str, Any]:
     elif kind == "input_file":
         made = {"type": "file", "file": _file(part, path)}
     elif kind == "input_audio" and isinstance(part.get("input_audio"), dict):
-        made = {"type": "input_audio", "input_audio": part["input_audio"]}
+        where = f"{path}.input_audio"
+        audio = {name: _required(part["input_audio"], name, where) for name in ("data", "format")}
+        made = {"type": "input_audio", "input_audio": audio}
     elif kind == "input_video":
         made = {"type": "video_url", "video_url": {"url": _required(part, "video_url", path)}}
     else:
         _refuse(path, "a part of type input_text, input_image, input_file, input_audio or input_video is required.")
-    if part.get("cache_control") is not None:
-        made["cache_control"] = part["cache_control"]
+    cache_control = _optional(part, "cache_control", _is_object, "an object", path)
+    if cache_control is not None:
+        where = f"{path}.cache_control"
+        marks = {name: _optional(cache_control, name, _is_text, "a string", where) for name in ("type", "ttl")}
+        made["cache_control"] = {name: value for name, value in marks.items() if value is not None}
     return made
 
 
