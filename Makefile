@@ -27,9 +27,10 @@ check: .venv/.test ## ruff, mypy --strict, the floors
 
 bench: .venv/.test ## measure start-up, memory and CPU per request
 	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/plane/run.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
-	@for f in run test clients/openai clients/openrouter; do \
+	@for f in run test clients/anthropic clients/openai clients/openrouter; do \
 	  $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --no-annotate requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 

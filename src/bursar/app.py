@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import bursar.activity.tables
@@ -18,7 +19,15 @@ import bursar.payments.tables
 import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
 from bursar import catalog, storage
 from bursar.catalog import Catalog, Provider
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Gateway, recover_holds
+from bursar.gateway import (
+    Admission,
+    DatabaseFunds,
+    Dispatcher,
+    EndpointHealth,
+    Gateway,
+    StickySessions,
+    recover_holds,
+)
 from bursar.identity import Passwords
 from bursar.jobs import Jobs
 from bursar.kernel.clock import Clock, SystemClock
@@ -33,7 +42,6 @@ from bursar.web import WebParts, create_web
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
-CHAT_PATHS = frozenset({"/api/v1/chat/completions", "/api/v1/chat/completions/"})
 EXAMPLE_MODEL = "demo/echo-1"
 DEMO_MARK = "demo"
 """The fact, kept in the database, that `bursar demo` made this data."""
@@ -189,7 +197,12 @@ class Server:
         self.gateway = Gateway(
             admission=self.admission,
             funds=DatabaseFunds(database),
-            dispatcher=Dispatcher(self.providers, self._credential),
+            dispatcher=Dispatcher(
+                self.providers,
+                self._credential,
+                health=EndpointHealth(clock, Random()),  # noqa: S311 - spreads load, guards nothing
+                sessions=StickySessions(clock),
+            ),
             catalog=catalog_holder,
             clock=clock,
             credits_url=lambda caller: f"{installation.public_url}/credits?owner={caller.owner}",
@@ -219,7 +232,7 @@ class Server:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application. Requests for models go past every framework."""
         path = scope.get("path", "")
-        if path in CHAT_PATHS and scope["type"] == "http":
+        if path.rstrip("/") in self.gateway.skins and scope["type"] == "http":
             await self.gateway(scope, receive, send)
         elif path.startswith("/api/"):
             await (await asyncio.shield(self._whole_api()))(_without_slash(scope), receive, send)

@@ -55,7 +55,7 @@ WRONG_LINES = [
     (2, 'slug = "ACME"', 2, 'slug "ACME" is not well formed'),
     (2, "slug = 7", 2, "slug must be text, not a number"),
     (2, 'name = "Acme"', 1, "this [[provider]] has no slug"),
-    (3, 'protocol = "grpc"', 3, 'protocol "grpc" is not built; known: demo, openai'),
+    (3, 'protocol = "grpc"', 3, 'protocol "grpc" is not built; known: anthropic, demo, openai'),
     (3, "training = true", 6, "not TOML"),
     (7, 'nmae = "Acme"', 7, 'unknown key "nmae" in [[provider]], did you mean "name"?'),
     (3, 'protocl = "openai"', 3, 'unknown key "protocl" in [[provider]], did you mean "protocol"?'),
@@ -196,6 +196,12 @@ def test_an_endpoint_at_the_demo_provider_needs_the_demo_provider(tmp_path: Path
     text = '[[model]]\nid = "a/b"\n[[endpoint]]\nmodel = "a/b"\nprovider = "demo"\nrequest = "0.01"\n'
     assert loaded(tmp_path, text).offers_for("a/b")
     assert error_in(tmp_path, text, demo=False).line == 5
+
+
+def test_an_anthropic_provider_needs_an_address_too(tmp_path: Path) -> None:
+    error = error_in(tmp_path, '[[provider]]\nslug = "acme"\nprotocol = "anthropic"\n')
+    assert "this [[provider]] has no base_url" in str(error)
+    assert "https://api.anthropic.com" in str(error)
 
 
 def test_every_protocol_the_catalogue_lets_through_is_built() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bursar import catalog
-from bursar.catalog import KNOWN_PROVIDERS, Catalog, Usage, charge, local_base_url, public_model
+from bursar.catalog import KNOWN_PROVIDERS, Catalog, CatalogError, Usage, charge, local_base_url, public_model
 from bursar.catalog._known import pricing_from
 from bursar.kernel.clock import FixedClock
 from bursar.kernel.errors import SettingsError
@@ -45,7 +45,13 @@ def from_text(tmp_path: Path, text: str, **arguments) -> Catalog:
 
 def test_the_demo_models_are_built_in_and_priced() -> None:
     found = demo()
-    assert [model.id for model in found.models()] == ["demo/echo-1", "demo/flat-1", "demo/free-1", "demo/scholar-1"]
+    assert [model.id for model in found.models()] == [
+        "demo/echo-1",
+        "demo/embed-1",
+        "demo/flat-1",
+        "demo/free-1",
+        "demo/scholar-1",
+    ]
     usage = Usage(1000, 500, reasoning_tokens=100)
     costs = {model.id: charge(found.offers_for(model.id)[0].pricing, usage) for model in found.models()}
     assert costs["demo/flat-1"] == 10_000_000
@@ -146,6 +152,14 @@ def test_a_known_provider_appears_when_its_variable_is_set_and_real_providers_ar
     assert "sk-x" not in repr(found.endpoints())
     without = load(demo=True, file=None, environment=environment, real_providers=False)
     assert [provider.slug for provider in without.providers()] == ["demo"]
+
+
+def test_anthropic_is_spoken_to_in_its_own_protocol_at_its_own_prices() -> None:
+    found = load(demo=False, file=None, environment={"ANTHROPIC_API_KEY": "sk-x"}, real_providers=True)
+    [provider] = found.providers()
+    assert (provider.protocol, provider.base_url) == ("anthropic", "https://api.anthropic.com")
+    offers = found.offers_for("anthropic/claude-sonnet-4-5")
+    assert [offer.pricing is not None for offer in offers] == [True]
 
 
 def test_every_known_provider_offers_something_with_a_price() -> None:
@@ -308,3 +322,12 @@ def test_loading_everything_takes_seconds_at_most() -> None:
     start = time.perf_counter()
     load(demo=True, file=None, environment=dict.fromkeys(KNOWN_PROVIDERS, "x"), real_providers=True)
     assert time.perf_counter() - start < 5
+
+
+def test_an_endpoint_says_to_what_its_weights_are_rounded_or_that_nobody_knows(tmp_path: Path) -> None:
+    text = '[[endpoint]]\nmodel = "demo/echo-1"\nprovider = "demo"\nprompt = "0"\ncompletion = "0"\n'
+    [known] = from_text(tmp_path, text + 'quantization = "fp8"\n', demo=True).offers_for("demo/echo-1")
+    [unknown] = from_text(tmp_path, text, demo=True).offers_for("demo/echo-1")
+    assert (known.quantization, unknown.quantization) == ("fp8", "unknown")
+    with pytest.raises(CatalogError, match=r'quantization "fp9" is not known, did you mean "fp8"'):
+        from_text(tmp_path, text + 'quantization = "fp9"\n', demo=True)

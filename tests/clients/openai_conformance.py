@@ -40,6 +40,49 @@ found["stream"] = {
 with client.chat.completions.stream(model=MODEL, messages=QUESTION) as stream:
     found["helper_text"] = stream.get_final_completion().choices[0].message.content
 
+response = client.responses.create(
+    model=MODEL, input="Tell me about holds", instructions="Be brief", metadata={"a": "b"}
+)
+found["response"] = {
+    "id": response.id,
+    "object": response.object,
+    "status": response.status,
+    "text": response.output_text,
+    "kinds": [item.type for item in response.output],
+    "metadata": response.metadata,
+    "total_tokens": response.usage.total_tokens,
+    "cached_tokens": response.usage.input_tokens_details.cached_tokens,
+    "cost": response.usage.cost,
+}
+told = list(client.responses.create(model=MODEL, input="Tell me about holds", instructions="Be brief", stream=True))
+found["response_stream"] = {
+    "text": "".join(event.delta for event in told if event.type == "response.output_text.delta"),
+    "classes": sorted({type(event).__name__ for event in told}),
+    "numbered": [event.sequence_number for event in told] == list(range(len(told))),
+    "last": told[-1].type,
+    "output_text": told[-1].response.output_text,
+    "cost": told[-1].response.usage.cost,
+}
+with client.responses.stream(model=MODEL, input="Tell me about holds", instructions="Be brief") as stream:
+    found["response_helper_text"] = stream.get_final_response().output_text
+found["response_cut"] = client.responses.create(model=MODEL, input="Hi", max_output_tokens=3).incomplete_details.reason
+
+EMBEDDER = "demo/embed-1"
+embedded = client.embeddings.create(model=EMBEDDER, input=["Hello there", "Goodbye"], dimensions=8)
+found["embeddings"] = {
+    "object": embedded.object,
+    "model": embedded.model,
+    "sizes": [len(each.embedding) for each in embedded.data],
+    "same": embedded.data[0].embedding
+    == client.embeddings.create(model=EMBEDDER, input="Hello there", dimensions=8).data[0].embedding,
+    "as_floats": client.embeddings.create(model=EMBEDDER, input="Hello there", dimensions=8, encoding_format="float")
+    .data[0]
+    .embedding,
+    "first": embedded.data[0].embedding,
+    "prompt_tokens": embedded.usage.prompt_tokens,
+    "cost": embedded.usage.cost,
+}
+
 found["models"] = [model.id for model in client.models.list()]
 found["key"] = client.get("/key", cast_to=object)
 found["generation"] = client.get("/generation", cast_to=object, options={"params": {"id": answer.id}})
@@ -64,6 +107,9 @@ def chat(client=client, **more):
 
 fails("400", lambda: chat(model="demo/eco-1"))
 fails("400 type", lambda: chat(max_tokens=-1))
+fails("400 response", lambda: client.responses.create(model=MODEL, input="Hi", store=True))
+fails("400 response tool", lambda: client.responses.create(model=MODEL, input="Hi", tools=[{"type": "web_search"}]))
+fails("400 embeddings", lambda: client.embeddings.create(model=MODEL, input="Hi"))
 fails("401", lambda: chat(client.with_options(api_key="sk-bursar-v1-made-up")))
 fails("402", lambda: chat(client.with_options(api_key=os.environ["BROKE_KEY"])))
 fails("403", lambda: chat(client.with_options(api_key=os.environ["MANAGEMENT_KEY"])))
@@ -76,5 +122,8 @@ try:
     list(chat(quick, messages=[{"role": "user", "content": "[[fail:cut]]"}], stream=True))
 except openai.APIError as error:
     found["errors"]["in stream"] = {"type": type(error).__name__, "message": error.message}
+
+told = list(quick.responses.create(model=MODEL, input="[[fail:cut]]", stream=True))
+found["errors"]["in response"] = [event.type for event in told[-2:]] + [told[-1].response.error.message]
 
 print(json.dumps(found))

@@ -43,6 +43,45 @@ found["stream"] = {
     "cost": chunks[-1].usage.cost,
 }
 
+response = ours.responses.send(model=MODEL, input="Tell me about holds", instructions="Be brief", metadata={"a": "b"})
+found["response"] = {
+    "id": response.id,
+    "object": response.object,
+    "status": response.status,
+    "text": response.output[0].content[0].text,
+    "kinds": [item.type for item in response.output],
+    "metadata": response.metadata,
+    "total_tokens": response.usage.total_tokens,
+    "cached_tokens": response.usage.input_tokens_details.cached_tokens,
+    "cost": response.usage.cost,
+    "cost_details": response.usage.cost_details.model_dump(),
+}
+tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
+asked = {"tools": [tool], "tool_choice": {"type": "function", "name": "weather"}, "temperature": 0.5, "top_p": 1}
+repeated = ours.responses.send(model=MODEL, input=[{"role": "user", "content": "Hi"}], **asked)
+found["response_tools"] = [[type(each).__name__ for each in repeated.tools], repeated.tool_choice.name]
+told = list(ours.responses.send(model=MODEL, input="Tell me about holds", instructions="Be brief", stream=True))
+found["response_stream"] = {
+    "text": "".join(event.delta for event in told if event.type == "response.output_text.delta"),
+    "classes": sorted({type(event).__name__ for event in told}),
+    "numbered": [event.sequence_number for event in told] == list(range(len(told))),
+    "last": told[-1].type,
+    "output_text": told[-1].response.output[0].content[0].text,
+    "cost": told[-1].response.usage.cost,
+}
+
+embedded = ours.embeddings.generate(model="demo/embed-1", input=["Hello there", "Goodbye"], dimensions=8)
+packed = ours.embeddings.generate(model="demo/embed-1", input="Hello there", dimensions=8, encoding_format="base64")
+found["embeddings"] = {
+    "object": embedded.object,
+    "model": embedded.model,
+    "sizes": [len(each.embedding) for each in embedded.data],
+    "packed": packed.data[0].embedding,
+    "first": embedded.data[0].embedding,
+    "prompt_tokens": embedded.usage.prompt_tokens,
+    "cost": embedded.usage.cost,
+}
+
 pages, page = [], ours.models.list(limit=3)
 while page is not None:
     pages.append([model.id for model in page.result.data])
@@ -87,6 +126,9 @@ def chat(client=ours, **more):
 
 
 fails("400", lambda: chat(model="demo/eco-1"))
+fails("400 response", lambda: ours.responses.send(model=MODEL, input="Hi", previous_response_id="resp_1"))
+fails("402 response", lambda: broke.responses.send(model=MODEL, input="Hi"))
+fails("400 embeddings", lambda: ours.embeddings.generate(model=MODEL, input="Hi"))
 fails("401", lambda: chat(made_up))
 fails("401 key", made_up.api_keys.get_current_key_metadata)
 fails("402", lambda: chat(broke))
@@ -102,5 +144,8 @@ last = list(chat(messages=[{"role": "user", "content": "[[fail:cut]]"}], stream=
 found["errors"]["in stream"] = [
     {"code": int(chunk.error.code), "message": chunk.error.message} for chunk in last if chunk.error
 ]
+
+told = list(ours.responses.send(model=MODEL, input="[[fail:cut]]", stream=True))
+found["errors"]["in response"] = [event.type for event in told[-2:]] + [told[-1].response.error.message]
 
 print(json.dumps(found, default=str))

@@ -1,6 +1,8 @@
 """The official clients, unmodified but for the base URL, each in its own environment against one running server."""
 
+import base64
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +77,39 @@ def test_both_clients_complete_a_stream_with_the_usage_in_its_last_chunk(found: 
     assert len(found["openai"]["stream"]["ids"]) == 1
 
 
+def test_both_clients_complete_a_response_whole_and_streamed(found: dict[ClientName, Any]):
+    for seen in found.values():
+        response, stream = seen["response"], seen["response_stream"]
+        assert response["id"].startswith("gen-")
+        assert (response["object"], response["status"], response["kinds"]) == ("response", "completed", ["message"])
+        assert len(response["text"]) > 20
+        assert (response["metadata"], response["cached_tokens"]) == ({"a": "b"}, 0)
+        assert 0 < response["cost"] < 0.001
+        assert stream["text"] == stream["output_text"] == response["text"]
+        assert (stream["last"], stream["numbered"], stream["cost"]) == ("response.completed", True, response["cost"])
+        assert len(stream["classes"]) == 9, "every kind of event has its own class"
+        assert not [name for name in stream["classes"] if name.startswith("Unknown")]
+    assert found["openai"]["response_helper_text"] == found["openai"]["response"]["text"]
+    assert found["openai"]["response_cut"] == "max_output_tokens"
+    assert found["openrouter"]["response"]["cost_details"]["upstream_inference_input_cost"] == 0
+    assert found["openrouter"]["response_tools"] == [["OpenResponsesResultToolFunction"], "weather"]
+
+
+def test_both_clients_get_embeddings_as_numbers_and_as_base64(found: dict[ClientName, Any]):
+    for seen in found.values():
+        embeddings = seen["embeddings"]
+        assert (embeddings["object"], embeddings["model"]) == ("list", "demo/embed-1")
+        assert embeddings["sizes"] == [8, 8]
+        assert embeddings["prompt_tokens"] == 3
+        assert embeddings["cost"] == 3 * 20 / 10**9
+    numbers = found["openrouter"]["embeddings"]["first"]
+    packed = struct.unpack("<8f", base64.b64decode(found["openrouter"]["embeddings"]["packed"]))
+    assert packed == pytest.approx(numbers, rel=1e-6)
+    assert found["openai"]["embeddings"]["same"] is True
+    for name in ("first", "as_floats"):  # the openai client asks for base64 unless told otherwise
+        assert found["openai"]["embeddings"][name] == pytest.approx(numbers, rel=1e-6)
+
+
 def test_both_clients_list_the_models(found: dict[ClientName, Any]):
     assert found["openai"]["models"] == DEMO_MODELS
     assert found["openrouter"]["models"]["all"] == DEMO_MODELS
@@ -112,6 +147,9 @@ def test_both_clients_read_the_credits_with_the_management_key(found: dict[Clien
 OPENAI_ERRORS = {
     "400": ("BadRequestError", 400),
     "400 type": ("BadRequestError", 400),
+    "400 response": ("BadRequestError", 400),
+    "400 response tool": ("BadRequestError", 400),
+    "400 embeddings": ("BadRequestError", 400),
     "401": ("AuthenticationError", 401),
     "402": ("APIStatusError", 402),
     "403": ("PermissionDeniedError", 403),
@@ -122,6 +160,9 @@ OPENAI_ERRORS = {
 }
 OPENROUTER_ERRORS = {
     "400": ("BadRequestResponseError", 400),
+    "400 response": ("BadRequestResponseError", 400),
+    "402 response": ("PaymentRequiredResponseError", 402),
+    "400 embeddings": ("BadRequestResponseError", 400),
     "401": ("UnauthorizedResponseError", 401),
     "401 key": ("UnauthorizedResponseError", 401),
     "402": ("PaymentRequiredResponseError", 402),
@@ -151,6 +192,10 @@ def test_an_error_is_a_typed_exception_with_a_whole_number_as_its_code(
 
 def test_an_error_inside_a_stream_reaches_the_client_as_an_error(found: dict[ClientName, Any]):
     assert found["openai"]["errors"]["in stream"]["message"]
+    for told in found.values():
+        error, last, message = told["errors"]["in response"]
+        assert (error, last) == ("error", "response.failed")
+        assert message
     [seen] = found["openrouter"]["errors"]["in stream"]
     assert seen["code"] == 502
     assert seen["message"]

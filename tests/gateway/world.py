@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,12 @@ from bursar.access import Actor
 from bursar.activity import Generation, find_generation
 from bursar.activity import tables as activity_tables
 from bursar.catalog import Catalog, Endpoint, Model, Pricing, Provider, endpoint_id, load
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, Funds, Gateway
+from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Funds, Gateway, StickySessions
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
 from bursar.kernel.money import NANOS_PER_CREDIT, Attos, Nanos
 from bursar.keys import KeyChecker, KeyKind
 from bursar.ledger import tables as ledger_tables
-from bursar.providers import ChatCall, Providers
+from bursar.providers import ChatCall, Chunk, Providers
 from bursar.storage import SYSTEM, Database
 from tests.conftest import Cast
 
@@ -67,11 +68,14 @@ class ScriptedUpstream:
             await _play(step)
         raise AssertionError("the script has no answer")
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        return await self.complete(call)
+
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         try:
             for step in self._steps(call):
                 if isinstance(step, dict):
-                    yield step
+                    yield [Chunk(value=step)]
                 else:
                     await _play(step)
         finally:
@@ -181,6 +185,13 @@ class Answer:
         ]
 
 
+class Cheapest(random.Random):
+    """Draws what chooses the cheapest endpoint first, so that a test knows who is tried."""
+
+    def random(self) -> float:
+        return 0.0
+
+
 class World:
     """`World(database, cast, checker)` is a gateway with the demo provider; give `upstream` and `catalog` for a script."""
 
@@ -199,6 +210,7 @@ class World:
         self.checker = checker
         self.upstream = upstream
         self.providers: Any = upstream or Providers(clock=database.clock, pace=0)
+        self.health = EndpointHealth(database.clock, Cheapest())
         self.admission = Admission(database, checker, database.clock)
         self.catalog = catalog or (
             load(demo=True, file=None, environment={}, real_providers=False, clock=database.clock)
@@ -208,7 +220,9 @@ class World:
         self.gateway = Gateway(
             admission=self.admission,
             funds=funds(DatabaseFunds(database)),
-            dispatcher=Dispatcher(self.providers, lambda _provider: None),
+            dispatcher=Dispatcher(
+                self.providers, lambda _provider: None, health=self.health, sessions=StickySessions(database.clock)
+            ),
             catalog=lambda: self.catalog,
             clock=database.clock,
             credits_url=lambda _caller: CREDITS_URL,
@@ -251,6 +265,7 @@ class World:
         key: str | None = None,
         authorization: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: str = "/api/v1/chat/completions",
         leave: asyncio.Event | None = None,
         on_send: Callable[[Answer, dict[str, Any]], Awaitable[None]] | None = None,
     ) -> Answer:
@@ -261,7 +276,7 @@ class World:
         scope = {
             "type": "http",
             "method": "POST",
-            "path": "/api/v1/chat/completions",
+            "path": path,
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
         }
         pieces = [body] if isinstance(body, bytes) else list(body)

@@ -14,6 +14,7 @@ from bursar.providers import (
     DemoUpstream,
     Providers,
     UpstreamFailed,
+    UpstreamNeedsOperator,
     UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimedOut,
@@ -32,7 +33,7 @@ def call(text: str = "What is a ledger?", model: str = "echo-1", **body) -> Chat
 
 
 async def streamed(of: ChatCall) -> list[dict]:
-    return [chunk async for chunk in upstream.stream(of)]
+    return [chunk.value async for batch in upstream.stream(of) for chunk in batch]
 
 
 def text_of(chunks: list[dict]) -> str:
@@ -114,7 +115,7 @@ FAILURES = [
     ("[[fail:500]]", UpstreamFailed, 502, "500"),
     ("[[fail:429]]", UpstreamOverloaded, 503, "429"),
     ("[[fail:503]]", UpstreamOverloaded, 503, "503"),
-    ("[[fail:401]]", UpstreamFailed, 502, "401"),
+    ("[[fail:401]]", UpstreamNeedsOperator, 404, "401"),
     ("[[fail:400]]", UpstreamRefused, 400, "400"),
     ("[[fail:timeout]]", UpstreamTimedOut, 504, "timeout"),
     ("[[fail:junk]]", UpstreamFailed, 502, "junk"),
@@ -140,8 +141,8 @@ async def test_a_cut_stream_breaks_off_in_the_middle() -> None:
     chunks = []
 
     async def read() -> None:
-        async for chunk in upstream.stream(call("[[fail:cut]][[tokens:100]]")):
-            chunks.append(chunk)  # noqa: PERF401 -- what came before the end is wanted
+        async for batch in upstream.stream(call("[[fail:cut]][[tokens:100]]")):
+            chunks.extend(chunk.value for chunk in batch)
 
     with pytest.raises(UpstreamFailed):
         await read()
@@ -203,7 +204,7 @@ async def test_an_abandoned_stream_can_be_closed() -> None:
 async def test_the_registry_knows_what_is_built() -> None:
     registry = Providers(clock=CLOCK, pace=0)
     assert await registry.upstream_for("demo").complete(call())
-    with pytest.raises(ValueError, match="not built; known: demo, openai"):
+    with pytest.raises(ValueError, match="not built; known: anthropic, demo, openai"):
         registry.upstream_for("grpc")
     await registry.close()
 

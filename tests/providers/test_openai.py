@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import random
+import socket
+import struct
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 from aiohttp import web
@@ -14,9 +19,11 @@ from aiohttp.test_utils import TestServer, unused_port
 from bursar.kernel.clock import FixedClock
 from bursar.providers import (
     ChatCall,
+    Chunk,
     OpenAiUpstream,
     Timeouts,
     UpstreamFailed,
+    UpstreamNeedsOperator,
     UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimedOut,
@@ -101,8 +108,8 @@ async def failure(of: Awaitable[object]) -> UpstreamFailed:
     return caught.value
 
 
-async def collected(chunks: AsyncIterator[dict]) -> list[dict]:
-    return [each async for each in chunks]
+async def collected(batches: AsyncIterator[list[Chunk]]) -> list[dict]:
+    return [chunk.value async for batch in batches for chunk in batch]
 
 
 async def test_a_whole_answer_is_asked_for_and_returned() -> None:
@@ -134,6 +141,19 @@ async def test_a_stream_asks_for_usage_and_yields_the_chunks_in_order() -> None:
     assert seen["stream_options"] == {"include_usage": True}
     assert [each["choices"][0]["delta"].get("content") for each in chunks[:3]] == ["a", "b", None]
     assert chunks[-1]["usage"] == {"total_tokens": 3}
+
+
+async def test_words_that_openai_refuses_are_not_sent() -> None:
+    seen = {}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.update(await request.json())
+        return web.json_response(completion())
+
+    async with serving(handler) as (upstream, to):
+        more = {"reasoning": {"effort": "low"}, "cache_control": {"type": "ephemeral"}, "anthropic_beta": ["a"]}
+        await upstream.complete(call(to.base_url, body={**to.body, **more}))
+    assert seen.keys() == {"messages", "temperature", "model"}
 
 
 async def test_no_credential_is_sent_where_there_is_none() -> None:
@@ -171,12 +191,12 @@ async def test_a_proxy_in_the_environment_is_not_trusted(monkeypatch: pytest.Mon
 
 STATUSES = [
     (400, {"error": {"message": "max_tokens is too large", "code": "x"}}, UpstreamRefused, 400, "max_tokens is too large"),
-    (400, {"error": {"message": f"Incorrect API key provided: {CREDENTIAL}"}}, UpstreamFailed, 502, "refused this installation's credential"),
+    (400, {"error": {"message": f"Incorrect API key provided: {CREDENTIAL}"}}, UpstreamNeedsOperator, 404, "refused this installation's credential"),
     (400, [{"error": {"message": "Google lists it", "code": 400}}], UpstreamRefused, 400, "Google lists it"),
-    (401, {"error": {"message": f"bad key {CREDENTIAL}"}}, UpstreamFailed, 502, "refused this installation's credential"),
-    (402, {"error": {"message": "pay"}}, UpstreamFailed, 502, "wants to be paid"),
-    (403, "no", UpstreamFailed, 502, "refused this installation's credential"),
-    (404, {"error": {"message": "no such model"}}, UpstreamFailed, 502, "does not know this model"),
+    (401, {"error": {"message": f"bad key {CREDENTIAL}"}}, UpstreamNeedsOperator, 404, "refused this installation's credential"),
+    (402, {"error": {"message": "pay"}}, UpstreamNeedsOperator, 404, "wants to be paid"),
+    (403, "no", UpstreamNeedsOperator, 404, "refused this installation's credential"),
+    (404, {"error": {"message": "no such model"}}, UpstreamNeedsOperator, 404, "does not know this model"),
     (408, "", UpstreamTimedOut, 504, "in time"),
     (413, {"detail": "too large"}, UpstreamRefused, 400, "too large"),
     (422, {"message": "messages[0] is odd"}, UpstreamRefused, 400, "messages[0] is odd"),
@@ -186,7 +206,7 @@ STATUSES = [
     (529, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, UpstreamOverloaded, 503, "overloaded"),
     (504, "", UpstreamTimedOut, 504, "in time"),
     (418, "", UpstreamFailed, 502, "status 418"),
-    (307, "", UpstreamFailed, 502, "sent us elsewhere"),
+    (307, "", UpstreamNeedsOperator, 404, "sent us elsewhere"),
 ]  # fmt: skip
 
 
@@ -297,6 +317,207 @@ async def test_an_error_inside_a_stream_is_a_failure(inside: object, status: int
         assert (error.status, error.before_output) == (status, before)
 
 
+async def test_only_what_must_be_judged_is_decoded_and_the_rest_handed_on_as_it_came() -> None:
+    delta = (
+        '{"choices":[{"index":0,"delta":{"content":"\\"error\\" \\"usage\\": {}"},"finish_reason":null}],"usage":null}'
+    )
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}
+    events = [chunk(""), chunk("a"), delta, delta.replace(":null}]", ':"stop"}]'), chunk(choices=[], usage=usage)]
+    async with serving(streaming(*events, "[DONE]")) as (upstream, to):
+        chunks = [each async for batch in upstream.stream(to) for each in batch]
+    assert [each.has_value for each in chunks] == [True, True, False, False, True]
+    assert chunks[2].raw == delta.encode()
+    assert chunks[4].value["usage"]["completion_tokens"] == 105
+    assert b'"completion_tokens":105' in chunks[4].raw
+
+
+async def test_bytes_handed_on_never_hold_a_line_end() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        content = json.dumps(chunk("a")).encode()
+        await response.write(b"data: " + content + b"\n\ndata: {\ndata: " + content[1:] + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    async with serving(handler) as (upstream, to):
+        chunks = [each async for batch in upstream.stream(to) for each in batch]
+    assert [each.value for each in chunks] == [chunk("a")] * 2
+    assert not any(b"\n" in each.raw for each in chunks)
+
+
+@pytest.mark.parametrize(
+    "junk", [b'{"a":}', b'{"a":1}}', b'{"a":"\xff"}', b'{"choices":1}', b'{"choices":[1]}', b"[1]", b'{"a":' * 2000]
+)
+def test_bytes_that_turn_out_not_to_be_a_chunk_are_a_failure_of_the_provider(junk: bytes) -> None:
+    unread = Chunk(junk)
+    assert unread.raw == junk
+    for _ in range(2):
+        with pytest.raises(UpstreamFailed) as caught:
+            _ = unread.value
+        assert isinstance(caught.value, ValueError)
+        assert (caught.value.status, caught.value.provider_code, caught.value.before_output) == (502, "junk", False)
+
+
+async def test_the_connection_of_a_stream_is_used_again_though_its_end_comes_late() -> None:
+    ports = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        ports.append(request.transport.get_extra_info("peername")[1])
+        response = await streaming(chunk("a", "stop"), "[DONE]", pause=0.02)(request)
+        await response.write(b": more\n\n")
+        return response
+
+    async with serving(handler) as (upstream, to):
+        for _ in range(3):
+            assert len(await collected(upstream.stream(to))) == 1
+            await asyncio.sleep(0.1)
+    assert len(set(ports)) == 1
+
+
+async def test_what_came_before_a_failure_in_the_same_piece_is_handed_on_first() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: " + json.dumps(chunk("a")).encode() + b'\n\ndata: {"error":{"code":503}}\n\n')
+        return response
+
+    async with serving(handler) as (upstream, to):
+        stream = upstream.stream(to)
+        assert [each.value for each in await anext(stream)] == [chunk("a")]
+        error = await failure(anext(stream))
+    assert (error.status, error.before_output) == (503, False)
+
+
+@asynccontextmanager
+async def raw(*said: bytes, then: str = "close") -> AsyncIterator[tuple[OpenAiUpstream, ChatCall]]:
+    """A server of plain bytes, which then closes, resets, or waits."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await reader.readuntil(b"}")
+            for piece in said:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            if then == "reset":
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+            elif then == "wait":
+                await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    upstream = OpenAiUpstream(clock=FixedClock(NOW))
+    try:
+        yield upstream, call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+    finally:
+        await upstream.close()
+        server.close()
+        await asyncio.sleep(0.01)
+
+
+SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def framed(*events: dict | str) -> bytes:
+    content = b"".join(
+        b"data: " + (each if isinstance(each, str) else json.dumps(each)).encode() + b"\n\n" for each in events
+    )
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+BREAKS = [
+    ("reset before a word", [], "reset", "cut", True),
+    ("closed before a word", [], "close", "cut", True),
+    ("silence", [], "wait", "timeout", True),
+    ("silence in the headers", [SSE[:40]], "wait", "timeout", True),
+    ("silence after the headers", [SSE], "wait", "timeout", True),
+    ("silence after output", [SSE + framed(chunk("a"))], "wait", "timeout", False),
+    ("reset after output", [SSE + framed(chunk("a"))], "reset", "cut", False),
+    ("closed after output", [SSE, framed(chunk("a"))], "close", "cut", False),
+    ("the end without a reason", [SSE, framed(chunk("a")) + b"0\r\n\r\n"], "wait", "cut", False),
+    ("no HTTP", [b"SSH-2.0-OpenSSH_9.2\r\n"], "wait", "malformed", True),
+    ("no HTTP after output", [SSE, framed(chunk("a")) + b"zz"], "wait", "malformed", False),
+    ("compressed", [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"], "wait", "malformed", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "then", "code", "before_output"), [each[1:] for each in BREAKS], ids=[each[0] for each in BREAKS]
+)
+async def test_a_broken_wire_is_a_failure_with_its_own_code(
+    said: list[bytes], then: str, code: str, before_output: bool
+) -> None:
+    async with raw(*said, then=then) as (upstream, to):
+        error = await failure(collected(upstream.stream(to)))
+        assert (error.provider_code, error.before_output, error.retryable) == (code, before_output, True)
+        assert error.status == (504 if code == "timeout" else 502)
+        if before_output:
+            assert (await failure(upstream.complete(to))).provider_code == code
+
+
+@pytest.mark.parametrize(
+    ("base_url", "code"),
+    [("http://nobody.invalid/v1", "dns"), ("no address", "invalid_url"), ("ftp://a/v1", "invalid_url")],
+)
+async def test_an_address_that_leads_nowhere_is_unreachable(base_url: str, code: str) -> None:
+    upstream = OpenAiUpstream(clock=FixedClock(NOW))
+    error = await failure(upstream.complete(call(base_url, timeouts=Timeouts(20, 1, 1))))
+    assert (str(error), error.provider_code) == ("The provider cannot be reached.", code)
+    await upstream.close()
+
+
+class Pieces:
+    """An HTTP client whose answers are these pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def post(self, *_arguments: object) -> "Pieces":
+        return self
+
+    status = 200
+    headers: ClassVar[dict[str, str]] = {}
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+    def leave(self) -> None: ...
+    def close(self) -> None: ...
+
+
+WORDS = [b"data: ", b"\n", b"\r", b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\xff", b'"error":', b'"usage":{', b"null", b"[DONE]", b"}", b"{", b'"', b"[", b"1e999",
+         b'"choices":7', b"\\ud800", b": c\n\n", b"data: {}\n\n", b"data: []\n\n", b'"finish_reason":"']  # fmt: skip
+
+
+async def test_ten_thousand_mutated_streams_end_or_fail_as_upstreams_do(anyio_backend: tuple[str, dict]) -> None:
+    choice = random.Random(20261124)
+    ends: dict[str | None, int] = {}
+    for _ in range(5_000):  # on each of the two loops
+        contents = [chunk("a" * choice.randint(0, 3)) for _ in range(choice.randint(1, 4))]
+        events = [*contents, chunk(None, "stop"), chunk(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 2})]
+        content = bytearray(
+            b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in events) + b"data: [DONE]\n\n"
+        )
+        for _ in range(choice.randint(0, 3)):
+            at = choice.randint(0, len(content))
+            content[at : at + choice.choice([0, 1, 5, 50])] = choice.choice(WORDS)
+        cuts = sorted(choice.randint(0, len(content)) for _ in range(choice.randint(0, 4)))
+        pieces = [bytes(content[start:end]) for start, end in pairwise([0, *cuts, len(content)])]
+        upstream = OpenAiUpstream(clock=FixedClock(NOW), http=Pieces(pieces))
+        try:
+            for each in [each async for batch in upstream.stream(call("http://a/v1")) for each in batch]:
+                assert b"\n" not in each.raw
+                assert isinstance(each.value["choices"], list)
+            end = None
+        except UpstreamFailed as error:
+            end = error.provider_code
+        ends[end] = ends.get(end, 0) + 1
+    assert ends[None] > 1000
+    assert {None, "junk"} < set(ends) <= {None, "junk", "cut", "502"}
+
+
 async def test_a_line_without_end_is_an_error_and_not_a_full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "bursar.providers._openai.SseParser",
@@ -346,7 +567,7 @@ async def test_closing_or_cancelling_a_stream_closes_the_connection_to_the_provi
 async def test_a_malformed_credential_is_the_operators_matter(credential: str) -> None:
     async with serving(answering(200, completion())) as (upstream, to):
         error = await failure(upstream.complete(call(to.base_url, credential=credential or "\x00")))
-    assert error.status == 502
+    assert type(error) is UpstreamNeedsOperator
     assert "malformed" in str(error)
     assert error.remedy
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from bursar import __version__
 from bursar.api import _routes
 from bursar.catalog import Catalog
-from bursar.gateway import Admission, error_answer
+from bursar.gateway import Admission, json_refusal
 from bursar.kernel.errors import BursarError, InvalidInput, NotFound
 from bursar.storage import Database
 
@@ -70,7 +70,7 @@ def create_api(parts: ApiParts) -> FastAPI:
 
 
 def _answer(error: BursarError) -> Response:
-    status, headers, body = error_answer(error)
+    status, headers, body = json_refusal(error)
     return Response(body, status, headers)
 
 

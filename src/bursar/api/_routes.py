@@ -100,7 +100,8 @@ def router(database: Database, admission: Admission, catalog: Callable[[], Catal
 
 
 def _models_page(catalog: Catalog, offset: int, limit: int | None) -> dict[str, Any]:
-    offered = [model for model in catalog.models() if _is_offered(catalog, model)]
+    # As OpenRouter's list does without `output_modalities`: what makes text. Clients offer every model listed here for chat.
+    offered = [model for model in catalog.models() if "text" in model.output_modalities and _is_offered(catalog, model)]
     page = offered[offset:] if limit is None else offered[offset : offset + limit]
     after = offset + len(page)
     return {

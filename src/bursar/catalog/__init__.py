@@ -1,6 +1,16 @@
 """Providers, models, endpoints and their prices: what can be offered. Loaded once, immutable, replaced by a reload."""
 
-from bursar.catalog._catalog import Catalog, Endpoint, Model, Provider, cheapest_first, endpoint_id
+from bursar.catalog._catalog import (
+    QUANTIZATIONS,
+    Catalog,
+    Endpoint,
+    Model,
+    Operation,
+    Provider,
+    cheapest_first,
+    endpoint_id,
+    nominal_price,
+)
 from bursar.catalog._demo import DEMO_PROVIDER, demo_endpoints
 from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import KNOWN_PROVIDERS, OLLAMA_VARIABLE, KnownProvider, local_base_url
@@ -14,12 +24,14 @@ __all__ = [
     "KNOWN_PROVIDERS",
     "OLLAMA_VARIABLE",
     "PROTOCOLS",
+    "QUANTIZATIONS",
     "Catalog",
     "CatalogError",
     "ChargeLine",
     "Endpoint",
     "KnownProvider",
     "Model",
+    "Operation",
     "Pricing",
     "Provider",
     "Usage",
@@ -32,6 +44,7 @@ __all__ = [
     "explain",
     "load",
     "local_base_url",
+    "nominal_price",
     "public_model",
     "public_pricing",
 ]

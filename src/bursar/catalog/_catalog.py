@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from bursar.catalog._pricing import Pricing
 
 CLOSE_MATCHES_MAX = 3
+
+Operation = Literal["chat", "embeddings"]
+EMBEDDINGS = "embeddings"
+"""The output modality of a model that makes vectors; OpenRouter's word."""
 
 CONTEXT_LENGTH_UNKNOWN = 131_072
 """Stands where no source names a context length: large, so that a hold is never too small for it."""
@@ -30,6 +35,13 @@ SUPPORTED_PARAMETERS = (
 
 _NOMINAL_PROMPT_TOKENS = 1000
 _NOMINAL_COMPLETION_TOKENS = 500
+
+
+QUANTIZATION_UNKNOWN = "unknown"
+QUANTIZATIONS = (
+    "int4", "int8", "fp4", "mxfp4", "nvfp4", "fp6", "fp8", "mxfp8", "fp16", "bf16", "fp32", QUANTIZATION_UNKNOWN,
+)  # fmt: skip
+"""OpenRouter's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,11 @@ class Model:
     def author(self) -> str:
         return self.id.partition("/")[0]
 
+    @property
+    def operation(self) -> Operation:
+        """What it is asked for: one that makes embeddings makes nothing else."""
+        return "embeddings" if EMBEDDINGS in self.output_modalities else "chat"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -86,6 +103,8 @@ class Endpoint:
     pricing: Pricing | None
     context_length: int
     max_completion_tokens: int | None = None
+    quantization: str = QUANTIZATION_UNKNOWN
+    """To what its weights are rounded: one of `QUANTIZATIONS`."""
 
 
 def endpoint_id(model_id: str, provider_slug: str, upstream_model: str) -> str:

@@ -1,6 +1,6 @@
 """The built-in demo provider: offline, priced, so that everything can be tried before the first provider credential."""
 
-from bursar.catalog._catalog import Endpoint, Model, Provider, endpoint_id
+from bursar.catalog._catalog import EMBEDDINGS, Endpoint, Model, Provider, endpoint_id
 from bursar.catalog._pricing import FREE, Pricing
 from bursar.kernel.money import parse_price
 
@@ -9,6 +9,17 @@ DEMO_PROVIDER = Provider(
 )
 
 _CREATED = 1_760_000_000
+
+
+_EMBED = Model(
+    id="demo/embed-1",
+    name="Demo: Embed 1",
+    created=_CREATED,
+    description="Makes embeddings: texts with words in common come out close together. Offline.",
+    context_length=8_192,
+    output_modalities=(EMBEDDINGS,),
+    supported_parameters=("dimensions",),
+)
 
 
 def _model(slug: str, name: str, description: str, context_length: int, max_completion_tokens: int) -> Model:
@@ -24,7 +35,7 @@ def _model(slug: str, name: str, description: str, context_length: int, max_comp
 
 
 def demo_endpoints() -> tuple[Endpoint, ...]:
-    """The four demo models at the demo provider, each priced another way."""
+    """The demo models at the demo provider, each priced another way: four that chat, one that makes embeddings."""
     offers = [
         (
             _model("echo-1", "Demo: Echo 1", "Cheap and quick. Offline: the answers are made up here, the prices are real enough to see.", 32_768, 4_096),
@@ -48,6 +59,7 @@ def demo_endpoints() -> tuple[Endpoint, ...]:
             _model("free-1", "Demo: Free 1", "Costs nothing: its price is 0, which is a price. Offline.", 32_768, 4_096),
             Pricing(FREE, FREE),
         ),
+        (_EMBED, Pricing(parse_price("0.00000002"), FREE)),
     ]  # fmt: skip
     return tuple(
         Endpoint(

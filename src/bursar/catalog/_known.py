@@ -64,6 +64,7 @@ def _known(
     base_url: str,
     prices_as: str,
     *,
+    protocol: str = "openai",
     author: str | None = None,
     training: bool = True,
     retention_days: int | None = None,
@@ -73,7 +74,7 @@ def _known(
     provider = Provider(
         slug=slug,
         name=name,
-        protocol="openai",
+        protocol=protocol,
         base_url=base_url,
         credential_env=variable,
         training=training,
@@ -103,8 +104,7 @@ KNOWN_PROVIDERS: Mapping[str, KnownProvider] = MappingProxyType(
     dict(
         [
             _known("OPENAI_API_KEY", "openai", "OpenAI", "https://api.openai.com/v1", "openai", only=r"(?!gpt-oss|gpt-4o:)(gpt-|chatgpt-|codex-|o\d)", training=False, retention_days=30),
-            # Its OpenAI-compatible address, until its own protocol is built.
-            _known("ANTHROPIC_API_KEY", "anthropic", "Anthropic", "https://api.anthropic.com/v1", "anthropic", training=False, retention_days=30),
+            _known("ANTHROPIC_API_KEY", "anthropic", "Anthropic", "https://api.anthropic.com", "anthropic", protocol="anthropic", training=False, retention_days=30),
             _known("GROQ_API_KEY", "groq", "Groq", "https://api.groq.com/openai/v1", "groq", training=False),
             _known("MISTRAL_API_KEY", "mistral", "Mistral", "https://api.mistral.ai/v1", "mistral", author="mistralai"),
             _known("DEEPSEEK_API_KEY", "deepseek", "DeepSeek", "https://api.deepseek.com/v1", "deepseek"),

@@ -150,6 +150,7 @@ def _add_endpoint(parts: _Parts, written: CatalogFile, lines: EndpointLines, env
         pricing=lines.pricing or _published(provider, lines.upstream_model, parts.at),
         context_length=lines.context_length or model.context_length,
         max_completion_tokens=lines.max_completion_tokens or model.max_completion_tokens,
+        quantization=lines.quantization,
     )
 
 

@@ -14,14 +14,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bursar.catalog._catalog import CONTEXT_LENGTH_UNKNOWN, SUPPORTED_PARAMETERS, Model, Provider
+from bursar.catalog._catalog import (
+    CONTEXT_LENGTH_UNKNOWN,
+    EMBEDDINGS,
+    QUANTIZATION_UNKNOWN,
+    QUANTIZATIONS,
+    SUPPORTED_PARAMETERS,
+    Model,
+    Provider,
+)
 from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import MODEL_ID
 from bursar.catalog._outline import Outline, Table, outline
 from bursar.catalog._pricing import FREE, Pricing
 from bursar.kernel.money import Attos, parse_price
 
-PROTOCOLS = ("demo", "openai")
+PROTOCOLS = ("anthropic", "demo", "openai")
 """What is built in the providers room (a test holds the two together)."""
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -43,7 +51,9 @@ _KEYS = {
         "id", "name", "created", "description", "context_length", "max_completion_tokens",
         "modalities", "input_modalities", "output_modalities", "supported_parameters",
     ),
-    "endpoint": ("model", "provider", "upstream_model", "context_length", "max_completion_tokens", *_PRICES),
+    "endpoint": (
+        "model", "provider", "upstream_model", "context_length", "max_completion_tokens", "quantization", *_PRICES,
+    ),
 }  # fmt: skip
 _MODALITIES = ("text", "image", "file", "audio", "video")
 
@@ -67,6 +77,7 @@ class EndpointLines:
     pricing: Pricing | None
     context_length: int | None
     max_completion_tokens: int | None
+    quantization: str
     model_line: int
     provider_line: int
 
@@ -243,6 +254,16 @@ class _Section:
                 return default
         return tuple(dict.fromkeys(value))
 
+    def one_of(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(key, default)
+        if value in allowed:
+            return value
+        if value is not None:
+            self.wrong(
+                key, f'{key} "{value[:80]}" is not known{suggestion(value, allowed)}', f"known: {', '.join(allowed)}"
+            )
+        return default
+
     def price(self, key: str) -> Attos | None:
         value = self.values.get(key)
         if value is None:
@@ -345,6 +366,8 @@ def _base_url(section: _Section, protocol: str | None) -> str | None:
     if "base_url" not in section.values:
         if protocol == "openai":
             section.required("base_url", "https://api.example.com/v1")
+        elif protocol == "anthropic":
+            section.required("base_url", "https://api.anthropic.com")
         return None
     value = section.text("base_url")
     if value is None:
@@ -399,7 +422,7 @@ def _read_model(section: _Section, found: CatalogFile) -> None:
         "context_length": context_length or CONTEXT_LENGTH_UNKNOWN,
         "max_completion_tokens": most,
         "input_modalities": section.texts("input_modalities", inputs, _MODALITIES),
-        "output_modalities": section.texts("output_modalities", ("text",), _MODALITIES),
+        "output_modalities": section.texts("output_modalities", ("text",), (*_MODALITIES, EMBEDDINGS)),
         "supported_parameters": section.texts("supported_parameters", SUPPORTED_PARAMETERS),
     }
     if model_id is not None:
@@ -413,6 +436,7 @@ def _read_endpoint(section: _Section, found: CatalogFile) -> None:
     pricing = _pricing(section)
     context_length = section.whole("context_length", 1, TOKENS_MAX)
     most = section.whole("max_completion_tokens", 1, TOKENS_MAX)
+    quantization = section.one_of("quantization", QUANTIZATION_UNKNOWN, QUANTIZATIONS)
     if model_id is None or provider is None or upstream is None:
         return
     found.endpoints.append(
@@ -423,6 +447,7 @@ def _read_endpoint(section: _Section, found: CatalogFile) -> None:
             pricing=pricing,
             context_length=context_length,
             max_completion_tokens=most,
+            quantization=quantization,
             model_line=section.table.line_of("model"),
             provider_line=section.table.line_of("provider"),
         )

@@ -4,9 +4,12 @@ from bursar.gateway._admit import Admission, Caller, InvalidApiKey, MissingCrede
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
 from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
+from bursar.gateway._health import EndpointHealth
 from bursar.gateway._pipeline import Gateway
-from bursar.gateway._wire import encode, error_answer
-from bursar.gateway.plan import NoEndpoints, UnknownModel
+from bursar.gateway._preferences import InvalidPreference
+from bursar.gateway._sticky import StickySessions
+from bursar.gateway._wire import encode, json_refusal
+from bursar.gateway.plan import EndpointsResting, NoEndpoints, UnknownModel
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -15,18 +18,22 @@ __all__ = [
     "Caller",
     "DatabaseFunds",
     "Dispatcher",
+    "EndpointHealth",
+    "EndpointsResting",
     "Funds",
     "Gateway",
     "Hold",
     "InsufficientCredits",
     "Intent",
     "InvalidApiKey",
+    "InvalidPreference",
     "InvalidRequest",
     "MissingCredentials",
     "NoEndpoints",
+    "StickySessions",
     "UnknownModel",
     "WrongKindOfKey",
     "encode",
-    "error_answer",
+    "json_refusal",
     "recover_holds",
 ]

@@ -1,12 +1,12 @@
 """Stop 1: bytes → request. Parsed once, bounded, with errors that name the field and what to write there."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from bursar.gateway.plan import Preferences
+from bursar.gateway._preferences import Preferences, read_preferences
 from bursar.kernel.errors import InvalidInput, TooLarge
 
 BODY_BYTES_MAX = 20 * 1024 * 1024
@@ -35,13 +35,14 @@ _OURS = frozenset(
         "trace",
         "metadata",
         "debug",
-        "cache_control",
-        "reasoning",
         "stop_server_tools_when",
         "deferred_tools",
     ]
 )
-"""Fields that only OpenRouter and Bursar know; the rest goes to the provider as it came."""
+"""Fields that are read here and nowhere else; the rest goes to the provider's protocol, which knows `reasoning` and the like."""
+
+_METADATA = b"x-openrouter-metadata"
+_METADATA_LEGACY = b"x-openrouter-experimental-metadata"
 
 _decoder = msgspec.json.Decoder()
 
@@ -67,6 +68,8 @@ class Headers:
     app_title: str | None
     user_agent: str | None
     session_id: str | None
+    wants_metadata: bool = False
+    """Whether the answer says how it was routed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,10 @@ class ChatRequest:
     session_id: str | None
     prompt_tokens_bound: int
     images: int
+    prompt_tokens_least: int = 0
+    """A lower bound, for leaving out endpoints whose context is too short in any case."""
+    echo: Mapping[str, Any] = field(default_factory=dict)
+    """What the skin wants to see again when it writes the answer."""
 
 
 def read_headers(scope: Scope) -> Headers:
@@ -92,12 +99,16 @@ def read_headers(scope: Scope) -> Headers:
         value = found.get(name)
         return None if value is None else value.decode("latin-1")[:most] or None
 
+    authorization = text(b"authorization", 10_000)
+    if authorization is None and (api_key := text(b"x-api-key", 10_000)) is not None:
+        authorization = f"Bearer {api_key}"  # how Anthropic's clients send a key
     return Headers(
-        authorization=text(b"authorization", 10_000),
+        authorization=authorization,
         http_referer=text(b"http-referer") or text(b"referer"),
         app_title=text(b"x-openrouter-title", 120) or text(b"x-title", 120),
         user_agent=text(b"user-agent"),
         session_id=text(b"x-session-id", TEXT_CHARACTERS_MAX),
+        wants_metadata=b"enabled" in (found.get(_METADATA), found.get(_METADATA_LEGACY)),
     )
 
 
@@ -129,7 +140,14 @@ def _require_size(size: int) -> None:
 
 def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
     """Raises `InvalidRequest`, naming the field."""
-    fields = _object(body)
+    return chat_request(parse_object(body), headers)
+
+
+def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
+    """From the fields of a chat completion, as a client sent them or as another protocol's skin wrote them.
+
+    Raises `InvalidRequest`, naming the field.
+    """
     max_tokens = _integer(fields, "max_completion_tokens", 1, MAX_TOKENS_MAX)
     if max_tokens is None:
         max_tokens = _integer(fields, "max_tokens", 1, MAX_TOKENS_MAX)
@@ -143,18 +161,19 @@ def parse_chat(body: bytes, headers: Headers) -> ChatRequest:
             raise InvalidRequest(
                 f"messages[{number}].content: a string or a list of parts is required.", field="messages"
             )
-    bound, images = _prompt_bound(messages, fields)
+    bound, images, least = _prompt_bound(messages, fields)
     return ChatRequest(
         models=_models(fields),
         stream=_boolean(fields, "stream"),
         max_tokens=max_tokens,
         choices=_integer(fields, "n", 1, CHOICES_MAX) or 1,
-        preferences=_preferences(fields),
+        preferences=read_preferences(fields.get("provider")),
         body=_for_providers(fields),
         external_user=_text(fields, "user"),
         session_id=_text(fields, "session_id") or headers.session_id,
         prompt_tokens_bound=bound,
         images=images,
+        prompt_tokens_least=least,
     )
 
 
@@ -179,13 +198,16 @@ PART_TOKENS_MAX = 16_384
 """The bound of one image in a message: none of the providers' tables charges more tokens for one."""
 MESSAGE_TOKENS = 16
 """Template overhead of one message."""
+TOKEN_BYTES_MAX = 8
+"""A token of text is on average not longer than this, in any language and tokenizer in use (about 4 in English)."""
 TEMPLATE_TOKENS = 64
 """Template overhead of a request."""
 
 
-def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, int]:
-    """At most so many prompt tokens: a token is at least one byte of text. Also how many images there are."""
-    bound, images = TEMPLATE_TOKENS, 0
+def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, int, int]:
+    """At most so many prompt tokens: a token is at least one byte of text. Then how many images there are, and at least so many
+    prompt tokens, of the text alone."""
+    bound, images, text = TEMPLATE_TOKENS, 0, 0
     for message in messages:
         bound += MESSAGE_TOKENS
         content = message.get("content")
@@ -196,9 +218,9 @@ def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, 
                 continue
             kind = part.get("type") if isinstance(part, dict) else None
             if isinstance(part, str):
-                bound += len(part.encode("utf-8", "surrogatepass"))
+                text += len(part.encode("utf-8", "surrogatepass"))
             elif kind == "text" and isinstance(part.get("text"), str):
-                bound += len(part["text"].encode("utf-8", "surrogatepass"))
+                text += len(part["text"].encode("utf-8", "surrogatepass"))
             elif kind == "image_url":
                 bound += PART_TOKENS_MAX
                 images += 1
@@ -207,10 +229,11 @@ def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, 
     for name in ("tools", "functions", "response_format"):
         if fields.get(name) is not None:
             bound += len(msgspec.json.encode(fields[name])) + MESSAGE_TOKENS
-    return bound, images
+    return bound + text, images, text // TOKEN_BYTES_MAX
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises `InvalidRequest`."""
     try:
         fields = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -243,49 +266,6 @@ def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if len(found) > MODELS_MAX:
         raise InvalidRequest(f"models: at most {MODELS_MAX}.", field="models")
     return found
-
-
-def _preferences(fields: Mapping[str, Any]) -> Preferences:
-    provider = fields.get("provider")
-    if provider is None:
-        return Preferences()
-    if not isinstance(provider, dict):
-        raise InvalidRequest("provider: an object is required.", field="provider")
-    known = {"order", "only", "ignore", "allow_fallbacks", "data_collection", "zdr"}
-    for name in provider:
-        if name not in known and provider[name] is not None:
-            raise InvalidRequest(
-                f"provider.{name} is not supported yet.",
-                remedy=f"Supported: {', '.join(sorted(known))}.",
-                field="provider",
-            )
-    if provider.get("data_collection") not in (None, "allow", "deny"):
-        raise InvalidRequest("provider.data_collection: allow or deny is required.", field="provider")
-    return Preferences(
-        order=_slugs(provider, "order"),
-        only=_slugs(provider, "only") if provider.get("only") is not None else None,
-        ignore=_slugs(provider, "ignore"),
-        allow_fallbacks=_flag(provider, "allow_fallbacks", default=True),
-        no_training=provider.get("data_collection") == "deny",
-        no_retention=_flag(provider, "zdr", default=False),
-    )
-
-
-def _flag(provider: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    """What protects somebody is never quietly read as off because it was misspelled."""
-    value = provider.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise InvalidRequest(f"provider.{name}: true or false is required.", field="provider")
-    return default if value is None else value
-
-
-def _slugs(provider: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = provider.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(slug, str) for slug in value):
-        raise InvalidRequest(f"provider.{name}: a list of provider slugs is required.", field="provider")
-    return tuple(cast("list[str]", value))
 
 
 def _boolean(fields: Mapping[str, Any], name: str) -> bool:

@@ -1,7 +1,7 @@
 """The client's side of one request: what is sent to it, and whether it is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from bursar.gateway._door import ClientGone, Receive
@@ -12,18 +12,15 @@ KEEPALIVE_SECONDS = 10
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Result = TypeVar("Result")
 
-_COMMENT = b": OPENROUTER PROCESSING\n\n"
-DONE = b"data: [DONE]\n\n"
-
 
 class Exchange:
     def __init__(self, receive: Receive, send: Send, generation: str) -> None:
         self._receive = receive
         self._send = send
         self._generation = generation.encode()
-        self._gone: asyncio.Task[None] | None = None
         self.started = False
         """Whether the status line left."""
+        self._quiet = True
 
     async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer at once."""
@@ -35,6 +32,7 @@ class Exchange:
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """A piece of an event stream; the first one sends the status line before it."""
+        self._quiet = False
         if not self.started:
             self.started = True
             headers = [
@@ -46,28 +44,30 @@ class Exchange:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
-    async def wait(self, work: Awaitable[Result]) -> Result:
-        """The result of `work`, with comments meanwhile. Raises `ClientGone`, having cancelled it, when the client leaves."""
-        task = asyncio.ensure_future(work)
-        if self._gone is None:
-            self._gone = asyncio.create_task(self._watch())
-        try:
-            while True:
-                await asyncio.wait({task, self._gone}, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if task.done():
-                    return task.result()
-                if self._gone.done():
-                    raise ClientGone
-                await self.write(_COMMENT)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+    async def while_connected(self, work: Coroutine[Any, Any, Result], keepalive: bytes) -> Result:
+        """The result of `work`, which writes the stream; quiet spells are filled with `keepalive`.
 
-    async def close(self) -> None:
-        if self._gone is not None:
-            self._gone.cancel()
-            await asyncio.gather(self._gone, return_exceptions=True)
+        Raises `ClientGone`, having cancelled `work` and waited for it, when the client leaves.
+        """
+        task = asyncio.create_task(work)
+        gone = asyncio.create_task(self._watch())
+        beat = asyncio.create_task(self._beat(keepalive))
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientGone
+        finally:
+            for helper in (task, gone, beat):
+                helper.cancel()
+            await asyncio.gather(task, gone, beat, return_exceptions=True)
+
+    async def _beat(self, keepalive: bytes) -> None:
+        while True:
+            self._quiet = True
+            await asyncio.sleep(KEEPALIVE_SECONDS)
+            if self._quiet:
+                await self.write(keepalive)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -8,7 +8,7 @@ from typing import Any
 from bursar.activity import UsageSource
 from bursar.catalog import Usage
 from bursar.gateway.plan import Attempt, Plan
-from bursar.providers import count_tokens
+from bursar.providers import Chunk, count_tokens
 
 _log = logging.getLogger("bursar.meter")
 
@@ -21,11 +21,14 @@ _FINISH = {
     "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "stop",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
     "content_filter": "content_filter",
     "safety": "content_filter",
+    "refusal": "content_filter",
     "error": "error",
 }
 
@@ -46,17 +49,31 @@ class Meter:
         self.native_finish_reason: str | None = None
         self.upstream_id: str | None = None
         self._choices_open: set[int] = set()
+        self._embedded = False
 
-    def chunk(self, upstream: dict[str, Any]) -> dict[str, Any]:
-        """The chunk as our client gets it. Its usage is kept for the last one."""
+    def take(self, chunk: Chunk) -> Chunk | None:
+        """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
+        upstream = chunk.value
         self._look(upstream)
-        return {
-            **self._head,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "choices": [self._choice(choice, "delta") for choice in upstream.get("choices") or []],
-            "system_fingerprint": upstream.get("system_fingerprint"),
-        }
+        choices = upstream.get("choices") or []
+        if not choices:
+            return None
+        return Chunk(
+            value={
+                **self._head,
+                "object": "chat.completion.chunk",
+                "created": self._created,
+                "choices": [self._choice(choice, "delta") for choice in choices],
+                "system_fingerprint": upstream.get("system_fingerprint"),
+            }
+        )
+
+    def cut(self) -> Chunk:
+        """The clean end of a stream that the credits cover no further."""
+        choice = {"index": 0, "delta": {}, "finish_reason": "length"}
+        ours = self.take(Chunk(value={"choices": [choice]}))
+        assert ours is not None
+        return ours
 
     def whole(self, upstream: dict[str, Any]) -> dict[str, Any]:
         """The whole answer as our client gets it, without its usage."""
@@ -68,6 +85,13 @@ class Meter:
             "choices": [self._choice(choice, "message") for choice in upstream.get("choices") or []],
             "system_fingerprint": upstream.get("system_fingerprint"),
         }
+
+    def embeddings(self, upstream: dict[str, Any]) -> dict[str, Any]:
+        """The whole list of embeddings as our client gets it, without its usage."""
+        self._embedded = True
+        usage = upstream.get("usage")
+        self._look({**upstream, "usage": {**usage, "completion_tokens": 0}} if isinstance(usage, dict) else upstream)
+        return {**self._head, "object": "list", "data": upstream["data"]}
 
     def closing(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The last chunk of a stream: the usage."""
@@ -83,9 +107,9 @@ class Meter:
         """What the provider reported, hidden reasoning included, as far as it can be true; where it reported nothing, or what it
         reported came before the end of an answer that broke off, what arrived."""
         reported = None if self._reported is None else self._believed(self._reported)
-        if reported is not None and (self.is_finished or not self._pieces):
+        if reported is not None and (self.is_finished or not self.has_output):
             return reported, UsageSource.REPORTED
-        if not self._pieces:
+        if not self.has_output:
             return Usage(requests=0), UsageSource.NONE
         written = count_tokens("".join(self._pieces))
         if reported is not None and reported.completion_tokens >= written:
@@ -106,7 +130,7 @@ class Meter:
 
     @property
     def has_output(self) -> bool:
-        return bool(self._pieces)
+        return bool(self._pieces) or self._embedded
 
     def _look(self, upstream: dict[str, Any]) -> None:
         identity = upstream.get("id")

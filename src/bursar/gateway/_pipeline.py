@@ -12,27 +12,32 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from bursar.activity import Generation, GenerationStatus, UsageSource
-from bursar.catalog import Catalog, Usage, charge
+from bursar.catalog import Catalog, Operation, Usage, charge
 from bursar.gateway._admit import Admission, Caller
-from bursar.gateway._dispatch import Dispatcher, OpenedStream, Trace
-from bursar.gateway._door import ChatRequest, ClientGone, Headers, Receive, Scope, parse_chat, read_body, read_headers
-from bursar.gateway._exchange import DONE, Exchange, Send
+from bursar.gateway._dispatch import Dispatcher, Trace
+from bursar.gateway._door import ChatRequest, ClientGone, Headers, Receive, Scope, read_body, read_headers
+from bursar.gateway._exchange import Exchange, Send
 from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
 from bursar.gateway._meter import Meter
-from bursar.gateway._wire import encode, error_answer, error_object, usage_object
-from bursar.gateway.plan import STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, make_plan, output_bound
+from bursar.gateway._skin import ChatSkin, Skin, Writer
+from bursar.gateway._skin_completions import CompletionsSkin
+from bursar.gateway._skin_embeddings import EmbeddingsSkin
+from bursar.gateway._skin_messages import CountTokensSkin, MessagesSkin
+from bursar.gateway._skin_responses import ResponsesSkin
+from bursar.gateway._wire import usage_object, with_field
+from bursar.gateway.plan import PARAMETERS, STREAM_TOKENS, Attempt, Demand, Plan, affordable_tokens, output_bound
 from bursar.kernel import money
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId, new_generation_id
 from bursar.kernel.money import Nanos
-from bursar.providers import UpstreamFailed
+from bursar.providers import Chunk
 
 _log = logging.getLogger("bursar.gateway")
 
@@ -52,6 +57,7 @@ class Broken(BursarError):
 class Run:
     """One request past its hold: everything its settlement needs."""
 
+    skin: Skin
     generation: GenerationId
     caller: Caller
     headers: Headers
@@ -67,8 +73,21 @@ class Run:
     """The latest extension of the hold; whoever closes waits for it."""
 
 
+SKINS: Mapping[str, Skin] = {
+    "/api/v1/chat/completions": ChatSkin(),
+    "/api/v1/responses": ResponsesSkin(),
+    "/api/v1/embeddings": EmbeddingsSkin(),
+    "/api/v1/completions": CompletionsSkin(),
+    "/api/v1/messages": MessagesSkin(),
+    "/api/v1/messages/count_tokens": CountTokensSkin(),
+}
+"""By path, without a slash at its end."""
+
+
 class Gateway:
-    """An ASGI application for `POST /api/v1/chat/completions`."""
+    """An ASGI application for POSTs to the paths of its skins."""
+
+    skins = SKINS
 
     def __init__(
         self,
@@ -91,29 +110,32 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         generation = new_generation_id(self._clock.now())
         exchange = Exchange(receive, send, generation)
+        trace = Trace(self._clock)
+        skin = self.skins[scope["path"].rstrip("/")]
         try:
-            await self.handle(scope, receive, exchange, generation)
+            await self.handle(scope, receive, exchange, generation, skin, trace)
         except ClientGone:
             pass
         except BursarError as error:
-            await self._refuse(exchange, error)
+            await self._refuse(exchange, skin, error, generation, trace)
         except Exception:  # noqa: BLE001 - the last resort: whatever it is, the client gets a whole answer without it
             _log.exception("request %s failed", generation)
-            await self._refuse(exchange, Broken("Internal Server Error"))
-        finally:
-            await exchange.close()
+            await self._refuse(exchange, skin, Broken("Internal Server Error"), generation, trace)
 
-    async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId) -> None:
+    async def handle(
+        self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId, skin: Skin, trace: Trace
+    ) -> None:
         begun = self._clock.monotonic()
         if scope["method"] != "POST":
             raise PostOnly(f"{scope['method']} is not allowed here.", remedy="Send a POST with a JSON body.")
         headers = read_headers(scope)
+        trace.wanted = headers.wants_metadata
         caller = await self._admission.admit_inference(headers.authorization)
-        request = parse_chat(await read_body(scope, receive), headers)
-        plan = make_plan(_demand(request), self._catalog())
+        request = skin.parse(await read_body(scope, receive), headers)
+        plan = self._dispatcher.plan(_demand(request, skin.operation, caller), self._catalog(), trace)
 
         def run_of(hold: Hold) -> Run:
-            return Run(generation, caller, headers, request, plan, hold, Trace(self._clock), begun)
+            return Run(skin, generation, caller, headers, request, plan, hold, trace, begun)
 
         run = await self._hold(generation, caller, request, plan, run_of)
         if request.stream:
@@ -161,10 +183,11 @@ class Gateway:
 
     async def _complete(self, run: Run) -> bytes:
         try:
-            run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace)
+            operation = run.skin.operation
+            run.attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace, operation)
             run.meter = self._meter(run, run.attempt)
-            answer = run.meter.whole(upstream)
-        except UpstreamFailed as error:
+            answer = run.meter.embeddings(upstream) if operation == "embeddings" else run.meter.whole(upstream)
+        except BursarError as error:
             await self._close(run, GenerationStatus.FAILED, error)
             raise
         except BaseException:
@@ -172,68 +195,71 @@ class Gateway:
             raise
         cost = await self._close(run, GenerationStatus.OK, None)
         answer["usage"] = usage_object(run.meter.usage()[0], cost)
-        return encode(answer)
+        if run.trace.wanted:
+            answer["openrouter_metadata"] = run.trace.metadata()
+        return run.skin.whole(run.request, answer)
 
     async def _stream(self, exchange: Exchange, run: Run) -> None:
-        opened: OpenedStream | None = None
         failure: BursarError | None = None
         status = GenerationStatus.OK
-        late: list[bytes] = []
+        late: list[Chunk] = []
+        writer = run.skin.writer(run.request, run.generation, int(run.hold.opened_at.timestamp()))
         try:
-            opened = await exchange.wait(self._dispatcher.open(run.plan, run.request.body, run.trace))
-            run.attempt = opened.attempt
-            run.meter = self._meter(run, opened.attempt)
-            late = await self._relay(exchange, run, opened)
+            await exchange.while_connected(self._relay(exchange, run, writer, late), writer.keepalive)
         except ClientGone:
             status = GenerationStatus.CANCELLED
         except BursarError as error:
             failure, status = error, GenerationStatus.FAILED
         except BaseException as error:
-            status = (
-                GenerationStatus.CANCELLED if isinstance(error, asyncio.CancelledError) else GenerationStatus.FAILED
-            )
-            await self._owed(self._close(run, status, None))
+            left = isinstance(error, asyncio.CancelledError)
+            await self._owed(self._close(run, GenerationStatus.CANCELLED if left else GenerationStatus.FAILED, None))
             raise
-        finally:
-            if opened is not None:
-                with suppress(Exception):  # a connection that does not close well must not keep us from settling
-                    await opened.rest.aclose()
         cost = await self._owed(self._close(run, status, failure))
         if status is GenerationStatus.CANCELLED:
             return
         if failure is not None and not exchange.started:
             raise failure
+        end = b"".join(writer.chunk(chunk) for chunk in late)
         if failure is not None:
-            late.append(_event(_error_chunk(run, failure)))
-        if run.meter is not None:
-            late.append(_event(run.meter.closing(usage_object(run.meter.usage()[0], cost))))
-        await exchange.write(b"".join(late) + DONE, last=True)
+            end += writer.failed(failure)
+        closing = run.meter.closing(usage_object(run.meter.usage()[0], cost)) if run.meter is not None else None
+        if closing is not None and run.trace.wanted:
+            closing["openrouter_metadata"] = run.trace.metadata()
+        await exchange.write(end + writer.end(closing), last=True)
 
-    async def _relay(self, exchange: Exchange, run: Run, opened: OpenedStream) -> list[bytes]:
-        """Hands chunks on. Returns those from the end of the answer on, which must wait for the settlement."""
-        assert run.meter is not None
-        late: list[bytes] = []
+    async def _relay(self, exchange: Exchange, run: Run, writer: Writer, late: list[Chunk]) -> None:
+        """Hands chunks on. Those from the end of the answer on go to `late`: they wait for the settlement."""
+        opened = await self._dispatcher.open(run.plan, run.request.body, run.trace)
+        run.attempt = opened.attempt
+        run.meter = meter = self._meter(run, opened.attempt)
         covered = opened.attempt.completion_tokens
-        begun = iter(opened.begun)
-        chunk = next(begun, None)
-        while chunk is not None:
-            ours = run.meter.chunk(chunk)
-            if run.first_token is None and run.meter.has_output:
-                run.first_token = self._clock.monotonic()
-            # Bytes are an upper bound of visible tokens: the hold is extended before more than it covers is handed on.
-            missing = run.meter.pieces_bytes - covered
-            if missing > 0 and not run.meter.is_finished and run.request.max_tokens is None:
-                extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS
-                if not await self._extend(run, opened.attempt, extra):
-                    return [*late, _event(_cut_chunk(run))]
-                covered += extra
-            if ours["choices"]:
-                if run.meter.is_finished or late:
-                    late.append(_event(ours))
-                else:
-                    await exchange.write(_event(ours))
-            chunk = next(begun, None) or await exchange.wait(anext(opened.rest, None))
-        return late
+        is_cut = False
+        async with aclosing(opened.rest):
+            batch: list[Chunk] | None = opened.begun
+            while batch is not None:
+                out: list[bytes] = []
+                for chunk in batch:
+                    ours = meter.take(chunk)
+                    # Bytes are an upper bound of visible tokens: the hold is extended before more than it covers is handed on.
+                    missing = meter.pieces_bytes - covered
+                    if missing > 0 and not meter.is_finished and run.request.max_tokens is None:
+                        extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS
+                        if not await self._extend(run, opened.attempt, extra):
+                            late.append(meter.cut())
+                            is_cut = True
+                            break
+                        covered += extra
+                    if ours is not None and (late or meter.is_finished):
+                        late.append(ours)
+                    elif ours is not None:
+                        out.append(writer.chunk(ours))
+                if run.first_token is None and meter.has_output:
+                    run.first_token = self._clock.monotonic()
+                if out:
+                    await exchange.write(b"".join(out))
+                if is_cut:
+                    return
+                batch = await anext(opened.rest, None)
 
     async def _extend(self, run: Run, attempt: Attempt, tokens: int) -> bool:
         """By the price of so many more tokens, in a task of its own: a cancelled request must not leave it half done."""
@@ -245,6 +271,9 @@ class Gateway:
         if run.extension is not None:
             await asyncio.gather(run.extension, return_exceptions=True)
         usage, source = run.meter.usage() if run.meter is not None else (Usage(requests=0), UsageSource.NONE)
+        if run.attempt is not None:
+            tokens = usage.completion_tokens if status is GenerationStatus.OK else None
+            self._dispatcher.ended(run.attempt, run.trace, failure, tokens)
         failed_empty = status is not GenerationStatus.OK and (run.meter is None or not run.meter.has_output)
         if failed_empty:
             usage, source = Usage(requests=0), UsageSource.NONE
@@ -274,6 +303,7 @@ class Gateway:
             provider=endpoint.provider.slug if endpoint is not None else None,
             endpoint_id=endpoint.id if endpoint is not None else None,
             upstream_id=run.meter.upstream_id if run.meter is not None else None,
+            api_type=run.skin.api_type,
             streamed=run.request.stream,
             cancelled=status is GenerationStatus.CANCELLED,
             error_status=failure.status if failure is not None else None,
@@ -307,12 +337,17 @@ class Gateway:
         task.add_done_callback(self._closing.discard)
         return await asyncio.shield(task)
 
-    async def _refuse(self, exchange: Exchange, error: BursarError) -> None:
+    async def _refuse(
+        self, exchange: Exchange, skin: Skin, error: BursarError, generation: GenerationId, trace: Trace
+    ) -> None:
         if not exchange.started:
-            await exchange.answer(*error_answer(error))
+            status, headers, body = skin.refusal(error, generation)
+            if trace.wanted and trace.requested:
+                body = with_field(body, "openrouter_metadata", trace.metadata())
+            await exchange.answer(status, headers, body)
 
 
-def _demand(request: ChatRequest) -> Demand:
+def _demand(request: ChatRequest, operation: Operation, caller: Caller) -> Demand:
     return Demand(
         models=request.models,
         prompt_tokens=request.prompt_tokens_bound,
@@ -321,32 +356,11 @@ def _demand(request: ChatRequest) -> Demand:
         choices=request.choices,
         stream=request.stream,
         preferences=request.preferences,
+        operation=operation,
+        parameters=PARAMETERS.intersection(request.body),
+        prompt_tokens_least=request.prompt_tokens_least,
+        session=None if request.session_id is None else f"{caller.owner}/{request.session_id}",
     )
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + encode(value) + b"\n\n"
-
-
-def _error_chunk(run: Run, failure: BursarError) -> dict[str, Any]:
-    """An error inside a stream whose status line has left: a chunk as the SDKs parse it."""
-    return {
-        "id": run.generation,
-        "object": "chat.completion.chunk",
-        "created": int(run.hold.opened_at.timestamp()),
-        "model": run.attempt.endpoint.model.id if run.attempt is not None else run.plan.model,
-        "provider": run.attempt.endpoint.provider.name if run.attempt is not None else None,
-        "system_fingerprint": None,
-        "error": error_object(failure),
-        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "native_finish_reason": None}],
-    }
-
-
-def _cut_chunk(run: Run) -> dict[str, Any]:
-    """The clean end of a stream that the credits cover no further."""
-    assert run.meter is not None
-    choice = {"index": 0, "delta": {}, "finish_reason": "length"}
-    return run.meter.chunk({"choices": [choice]})
 
 
 def _cannot_afford(plan: Plan, available: Nanos, credits_url: str, choices: int) -> InsufficientCredits:

@@ -10,8 +10,8 @@
     ├── TooLarge 413
     ├── TooMany 429
     ├── Broken 500                  (a fault of ours: the text never says more than that)
-    ├── UpstreamFailed 502/503/504  what a provider answered, masked
-    └── Unavailable 503             passes by itself: always with seconds to wait
+    ├── UpstreamFailed 502/503/504  what a provider answered, masked; 400 and 404 where waiting does not help
+    └── Unavailable 503             EndpointsResting; passes by itself: always with seconds to wait
 
 A room derives its own from these; the doors translate by `status` and never by name. `remedy` says what a person can do.
 """

@@ -1,5 +1,6 @@
 """How to speak to one upstream, per protocol. Knows no prices, no owners and no storage."""
 
+from bursar.providers._anthropic import AnthropicUpstream
 from bursar.providers._call import (
     CONNECT_SECONDS,
     FIRST_BYTE_SECONDS,
@@ -9,8 +10,17 @@ from bursar.providers._call import (
     Upstream,
     has_output,
 )
+from bursar.providers._chunk import Chunk
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
-from bursar.providers._errors import UpstreamFailed, UpstreamOverloaded, UpstreamRefused, UpstreamTimedOut
+from bursar.providers._embeddings import to_base64, to_floats
+from bursar.providers._errors import (
+    UpstreamFailed,
+    UpstreamNeedsOperator,
+    UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamTimedOut,
+    UpstreamUnable,
+)
 from bursar.providers._local import discover_local
 from bursar.providers._openai import OpenAiUpstream
 from bursar.providers._registry import PROTOCOLS, Providers
@@ -22,7 +32,9 @@ __all__ = [
     "FIRST_BYTE_SECONDS",
     "IDLE_SECONDS",
     "PROTOCOLS",
+    "AnthropicUpstream",
     "ChatCall",
+    "Chunk",
     "DemoUpstream",
     "OpenAiUpstream",
     "Providers",
@@ -31,10 +43,14 @@ __all__ = [
     "Timeouts",
     "Upstream",
     "UpstreamFailed",
+    "UpstreamNeedsOperator",
     "UpstreamOverloaded",
     "UpstreamRefused",
     "UpstreamTimedOut",
+    "UpstreamUnable",
     "count_tokens",
     "discover_local",
     "has_output",
+    "to_base64",
+    "to_floats",
 ]

@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bursar.providers._chunk import Chunk
+
 CONNECT_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 300.0
 """Until the headers of an answer: reasoning models think for minutes before they say a word."""
@@ -20,7 +22,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One chat completion. `body` is in OpenAI's shape without fields that only Bursar and OpenRouter know; it is not changed.
+    """One chat completion, or one request for embeddings.
+
+    `body` is in OpenAI's shape with OpenRouter's words for what a model does (`reasoning`, `reasoning_details`,
+    `cache_control`); it is not changed.
 
     `model`, `stream` and `stream_options` are set by the upstream from `upstream_model` and the method called.
     """
@@ -39,11 +44,19 @@ class Upstream(Protocol):
         """The whole answer: a `chat.completion` object with at least one choice. `usage` is there if the provider sent one."""
         ...
 
-    def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
-        """`chat.completion.chunk` objects in order, each with a list `choices` (maybe empty); a last one carries `usage`.
+    def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+        """`chat.completion.chunk`s in order, as many at once as arrived together; each has a list `choices` (maybe empty), a
+        last one carries `usage`.
 
         Ends only when the answer is complete; a stream that breaks off raises. Nothing is sent before the first
         `anext`. Closing the generator (`aclose`) or cancelling the consumer closes the connection to the provider.
+        """
+        ...
+
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        """An OpenAI list of embeddings, one for each input in `data`: a list of numbers, or base64 of float32s, little-endian.
+
+        Which of the two a provider sends whatever `encoding_format` asked for; `usage` is there if the provider sent one.
         """
         ...
 

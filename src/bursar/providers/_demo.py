@@ -6,7 +6,10 @@ The same request gets the same words, token counts and id; `pace` scales the wai
 Tokens are counted by one rule: a run of letters, digits and underscores is one token, and so is every other character
 that is not white space; an image is `IMAGE_TOKENS`; tools count as the JSON they are.
 
-Directives in the last user message, for tests and for trying out how failures look:
+Embeddings are unit vectors of `EMBEDDING_DIMENSIONS` numbers (or as many as `dimensions` asks for): each word points in a
+direction of its own and a text is their sum, so that texts with words in common are close.
+
+Directives in the last user message (of embeddings: in the first text), for tests and for trying out how failures look:
 
 | directive         | what happens                                                                                   |
 |-------------------|------------------------------------------------------------------------------------------------|
@@ -23,6 +26,8 @@ Directives in the last user message, for tests and for trying out how failures l
 
 import asyncio
 import hashlib
+import itertools
+import math
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -32,6 +37,8 @@ import msgspec
 
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall
+from bursar.providers._chunk import Chunk
+from bursar.providers._embeddings import to_base64
 from bursar.providers._errors import (
     RETRY_AFTER_SECONDS_DEFAULT,
     UpstreamFailed,
@@ -47,6 +54,10 @@ DEMO_WHOLE_ANSWER_SECONDS = 0.4
 DEMO_TIMEOUT_SECONDS = 2.0
 DEMO_TOKENS_MAX = 20_000
 IMAGE_TOKENS = 85
+EMBEDDING_DIMENSIONS = 256
+EMBEDDING_DIMENSIONS_MAX = 1024
+EMBEDDING_WORDS_MAX = 256
+"""Of one text; the words after them count as tokens only. It runs in the server's own loop."""
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TOKEN_WITH_SPACE = re.compile(r"\s*(?:\w+|[^\w\s])")
@@ -118,7 +129,7 @@ class DemoUpstream:
 
     async def complete(self, call: ChatCall) -> dict[str, Any]:
         script = _script(call)
-        await self._fail_early(script)
+        await self._fail_early(script.fail)
         await self._wait(min(DEMO_WHOLE_ANSWER_SECONDS, len(script.pieces) / script.tokens_per_second))
         if script.fail == "cut":
             raise _cut(before_output=True)
@@ -129,23 +140,50 @@ class DemoUpstream:
             answer["usage"] = script.usage
         return answer
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
         script = _script(call)
-        await self._fail_early(script)
+        await self._fail_early(script.fail)
         await self._wait(DEMO_FIRST_TOKEN_SECONDS)
         stop_at = len(script.pieces) // 2 if script.fail == "cut" else None
-        yield self._chunk(script, {"role": "assistant", "content": ""})
+        yield [self._chunk(script, {"role": "assistant", "content": ""})]
         for position, piece in enumerate(script.pieces):
             if position == stop_at:
                 raise _cut(before_output=position == 0)
             if position:
                 await self._wait(1 / script.tokens_per_second)
-            yield self._chunk(script, {"content": piece})
+            yield [self._chunk(script, {"content": piece})]
         if script.fail == "cut":
             raise _cut(before_output=not script.pieces)
-        yield self._chunk(script, {}, script.finish_reason)
+        yield [self._chunk(script, {}, script.finish_reason)]
         if script.usage is not None:
-            yield {**self._envelope(script, "chat.completion.chunk"), "choices": [], "usage": script.usage}
+            usage = {**self._envelope(script, "chat.completion.chunk"), "choices": [], "usage": script.usage}
+            yield [Chunk(value=usage)]
+
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        texts = _inputs(call.body)
+        directives, _ = _directives(texts[0])
+        await self._fail_early(directives.get("fail"))
+        await self._wait(DEMO_FIRST_TOKEN_SECONDS)
+        if directives.get("fail") == "cut":
+            raise _cut(before_output=True)
+        dimensions = call.body.get("dimensions") or EMBEDDING_DIMENSIONS
+        if not isinstance(dimensions, int) or not 1 <= dimensions <= EMBEDDING_DIMENSIONS_MAX:
+            sentence = f"dimensions must be a whole number from 1 to {EMBEDDING_DIMENSIONS_MAX}."
+            raise UpstreamRefused(sentence, provider_code="400")
+        vectors: list[Any] = [_vector(text, dimensions) for text in texts]
+        if call.body.get("encoding_format") == "base64":
+            vectors = [to_base64(vector) for vector in vectors]
+        answer: dict[str, Any] = {
+            "object": "list",
+            "model": call.upstream_model,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)
+            ],
+        }
+        prompt = 0 if directives.get("usage") == "zero" else sum(max(1, count_tokens(text)) for text in texts)
+        if directives.get("usage") != "none":
+            answer["usage"] = {"prompt_tokens": prompt, "total_tokens": prompt}
+        return answer
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -154,19 +192,19 @@ class DemoUpstream:
         # Even without waiting, others get their turn: a real upstream never answers within one turn of the loop.
         await asyncio.sleep(seconds * self._pace)
 
-    async def _fail_early(self, script: _Script) -> None:
-        if script.fail is None or script.fail == "cut":
+    async def _fail_early(self, fail: str | None) -> None:
+        if fail is None or fail == "cut":
             return
-        if script.fail == "timeout":
+        if fail == "timeout":
             await self._wait(DEMO_TIMEOUT_SECONDS)
             raise UpstreamTimedOut("The provider did not answer in time.", provider_code="timeout")
         await self._wait(DEMO_FIRST_TOKEN_SECONDS / 2)
-        if script.fail == "refused":
+        if fail == "refused":
             raise UpstreamFailed("The provider cannot be reached.", provider_code="refused")
-        if script.fail == "junk":
+        if fail == "junk":
             raise UpstreamFailed("The provider's answer is not a chat completion.", provider_code="junk")
         raise failure_of(
-            int(script.fail),
+            int(fail),
             message="The demo provider was asked to fail.",
             retry_after=RETRY_AFTER_SECONDS_DEFAULT,
         )
@@ -180,9 +218,36 @@ class DemoUpstream:
             "system_fingerprint": None,
         }
 
-    def _chunk(self, script: _Script, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    def _chunk(self, script: _Script, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._envelope(script, "chat.completion.chunk"), "choices": [choice]}
+        return Chunk(value={**self._envelope(script, "chat.completion.chunk"), "choices": [choice]})
+
+
+def _inputs(body: Mapping[str, Any]) -> list[str]:
+    """The texts to embed; a list of tokens is a text of numbers."""
+    given = body.get("input")
+    tokens_of_one = isinstance(given, list) and all(isinstance(each, int) for each in given)
+    inputs = given if isinstance(given, list) and not tokens_of_one else [given]
+    texts = [" ".join(map(str, each)) if isinstance(each, list) else each for each in inputs]
+    found = [text for text in texts if isinstance(text, str) and text]
+    if not found or len(found) < len(texts):
+        raise UpstreamRefused("input must be a text, or a list of texts or tokens.", provider_code="400")
+    return found
+
+
+def _vector(text: str, dimensions: int) -> list[float]:
+    """A unit vector: the sum of a few axes for each word, drawn from the word's hash."""
+    words = [match[0].lower() for match in itertools.islice(_TOKEN.finditer(text), EMBEDDING_WORDS_MAX)] or [text]
+    total = [0.0] * dimensions
+    for word in words:
+        drawn = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+        for at in range(0, len(drawn), 4):
+            axis = int.from_bytes(drawn[at : at + 4], "big")
+            total[(axis >> 1) % dimensions] += 1.0 if axis & 1 else -1.0
+    if not any(total):  # words that cancel each other out
+        total[0] = 1.0
+    length = math.hypot(*total)
+    return [each / length for each in total]
 
 
 def _cut(*, before_output: bool) -> UpstreamFailed:

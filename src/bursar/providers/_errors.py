@@ -1,9 +1,11 @@
 """How an upstream fails, and what the one who asked may read of it.
 
-    UpstreamFailed 502          bad, unreachable, junk, cut off; also: it refuses this installation's credential
+    UpstreamFailed 502          bad, unreachable, junk, cut off
+    ├── UpstreamNeedsOperator 404  it refuses this installation's credential, wants to be paid, does not know the model
     ├── UpstreamOverloaded 503  too many requests (429), overloaded; always with seconds to wait
     ├── UpstreamTimedOut 504    no connection, no first byte or no next byte in time
     └── UpstreamRefused 400     the request itself is at fault (400, 413, 422 there): carries the provider's own sentence
+        └── UpstreamUnable      this provider's protocol has no way to say it, another endpoint may
 
 No text here ever holds the credential: sentences are ours, and what a provider says passes `sanitise` first.
 """
@@ -11,8 +13,10 @@ No text here ever holds the credential: sentences are ours, and what a provider 
 import email.utils
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+import msgspec
 
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
@@ -35,13 +39,16 @@ _STATUS_OF_CODES = {
     "overloaded_error": 529,
     "overloaded": 529,
     "invalid_request_error": 400,
+    "request_too_large": 413,
     "context_length_exceeded": 400,
     "content_policy_violation": 400,
     "authentication_error": 401,
     "invalid_api_key": 401,
     "permission_error": 403,
     "not_found_error": 404,
+    "billing_error": 402,
     "timeout": 504,
+    "timeout_error": 504,
 }
 """Words that providers put in `error.code` or `error.type` where no HTTP status tells."""
 
@@ -57,6 +64,10 @@ class UpstreamFailed(BursarError):
     status: ClassVar[int] = 502
     error_type: ClassVar[str] = "provider_unavailable"
     retryable: ClassVar[bool] = True
+    provider_name: str | None = None
+    """Whose failure it is; whoever chose the endpoint knows."""
+    previous_errors: Sequence[Mapping[str, Any]] = ()
+    """How others failed before: provider, code, status."""
 
     def __init__(
         self,
@@ -75,6 +86,13 @@ class UpstreamFailed(BursarError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class UpstreamNeedsOperator(UpstreamFailed):
+    """This installation's set-up at the provider is at fault: waiting does not help, so clients must not be told to retry (5xx)."""
+
+    status = 404
+    error_type = "not_found"
+
+
 class UpstreamOverloaded(UpstreamFailed):
     status = 503
     error_type = "provider_overloaded"
@@ -91,6 +109,12 @@ class UpstreamRefused(UpstreamFailed):
     retryable = False
 
 
+class UpstreamUnable(UpstreamRefused):
+    """Known before anything is sent; says nothing of the provider's health."""
+
+    retryable = True
+
+
 def failure_of(
     status: int,
     *,
@@ -102,7 +126,7 @@ def failure_of(
     """An HTTP status (or the code inside an error object) → what we raise. `message` must be sanitised already."""
     code = code or str(status)
     if status in {401, 403} or (status == 400 and message is not None and _CREDENTIAL_TROUBLE.search(message)):
-        return UpstreamFailed(
+        return UpstreamNeedsOperator(
             "The provider refused this installation's credential.",
             before_output=before_output,
             provider_code=code,
@@ -129,9 +153,8 @@ def failure_of(
             provider_message=message,
         )
     sentence, remedy = _other(status)
-    return UpstreamFailed(
-        sentence, before_output=before_output, provider_code=code, provider_message=message, remedy=remedy
-    )
+    failed = UpstreamFailed if remedy is None else UpstreamNeedsOperator
+    return failed(sentence, before_output=before_output, provider_code=code, provider_message=message, remedy=remedy)
 
 
 def _other(status: int) -> tuple[str, str | None]:
@@ -169,6 +192,43 @@ def failure_in(
         retry_after=retry_after,
         before_output=before_output,
     )
+
+
+def failure_of_answer(
+    status: int, content: bytes | None, *, retry_after: str | None, credential: str | None, clock: Clock
+) -> UpstreamFailed:
+    """An answer whose status is not 200 → what we raise. `content`: its body, None where that could not be read."""
+    try:
+        decoded = None if content is None else msgspec.json.decode(content)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        decoded = None
+    if isinstance(decoded, list) and decoded:  # Google wraps its error in a list
+        decoded = decoded[0]
+    if status < 400:
+        return failure_of(status)
+    error = decoded.get("error", decoded) if isinstance(decoded, dict) else None
+    seconds = retry_after_seconds(retry_after, clock)
+    said = failure_in(error, status=status, credential=credential, retry_after=seconds)
+    # The status line decides; a code inside the body only says more.
+    return failure_of(status, code=said.provider_code, message=said.provider_message, retry_after=seconds)
+
+
+def junk_answer(*, before_output: bool = True) -> UpstreamFailed:
+    """The provider answered with something else than what was asked for."""
+    sentence = "The provider's answer is not a chat completion."
+    return UpstreamFailed(sentence, before_output=before_output, provider_code="junk")
+
+
+def cut_answer(*, before_output: bool = True) -> UpstreamFailed:
+    return UpstreamFailed("The provider's answer broke off.", before_output=before_output, provider_code="cut")
+
+
+def checked_credential(credential: str) -> str:
+    """Raises where it cannot be a header: sent all the same, it would be named in an HTTP library's error."""
+    if credential.isascii() and credential.isprintable() and credential == credential.strip():
+        return credential
+    remedy = "The operator has to check the provider's credential for line ends, spaces and other stray characters."
+    raise UpstreamNeedsOperator("The provider's credential in this installation is malformed.", remedy=remedy)
 
 
 def _code_and_message(error: Any) -> tuple[str | None, str | None]:

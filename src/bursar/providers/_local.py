@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 
+from bursar.providers._call import Timeouts
+from bursar.providers._http import HttpClient, HttpError
+
 DISCOVER_SECONDS = 2.0
 DISCOVER_BYTES_MAX = 1024 * 1024
 MODELS_MAX = 500
@@ -12,24 +15,18 @@ MODELS_MAX = 500
 
 async def discover_local(base_url: str) -> list[str]:
     """The model names at `{base_url}/models`, sorted; [] when nobody answers in time or the answer makes no sense."""
-    import aiohttp
-
+    http = HttpClient()
+    patience = Timeouts(DISCOVER_SECONDS, DISCOVER_SECONDS, DISCOVER_SECONDS)
     try:
-        async with (
-            asyncio.timeout(DISCOVER_SECONDS),
-            aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.get(f"{base_url.rstrip('/')}/models", allow_redirects=False) as response,
-        ):
+        async with asyncio.timeout(DISCOVER_SECONDS):
+            response = await http.get(f"{base_url.rstrip('/')}/models", (), patience)
             if response.status != 200:
                 return []
-            content = bytearray()
-            async for piece in response.content.iter_chunked(16 * 1024):
-                content += piece
-                if len(content) > DISCOVER_BYTES_MAX:
-                    return []
-        return _names(msgspec.json.decode(bytes(content)))
-    except (TimeoutError, OSError, ValueError, aiohttp.ClientError):
+            return _names(msgspec.json.decode(await response.read(DISCOVER_BYTES_MAX)))
+    except (TimeoutError, HttpError, ValueError, RecursionError):
         return []
+    finally:
+        await http.close()
 
 
 def _names(answer: Any) -> list[str]:

@@ -1,174 +1,233 @@
 """Any provider that speaks OpenAI's chat completions.
 
-aiohttp is imported with the first call. One session serves all providers; it reads no proxy, no .netrc and no other setting
-from the environment, keeps no cookies and follows no redirect, so that a credential goes to the catalogue's address only.
+What a stream brings after its first output is handed on as the bytes it came in. Only what has to be judged here is decoded:
+everything up to the first output, and whatever may hold usage or an error (`_must_be_read`).
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import msgspec
 
 from bursar.kernel.clock import Clock
-from bursar.providers._call import ChatCall, Timeouts, has_output
+from bursar.providers._call import ChatCall, has_output
+from bursar.providers._chunk import Chunk, decode_chunk
+from bursar.providers._embeddings import count_inputs, read_embeddings
 from bursar.providers._errors import (
     UpstreamFailed,
+    UpstreamNeedsOperator,
     UpstreamRefused,
-    UpstreamTimedOut,
+    checked_credential,
+    cut_answer,
     failure_in,
-    failure_of,
-    retry_after_seconds,
+    failure_of_answer,
+    junk_answer,
 )
+from bursar.providers._http import Header, HttpClient, HttpError, HttpResponse, TooLarge, upstream_failure
 from bursar.providers._sse import SseParser, SseTooLarge
 from bursar.providers._usage import normalise_usage
-
-if TYPE_CHECKING:
-    import aiohttp
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a whole JSON answer."""
 ERROR_BYTES_MAX = 64 * 1024
-CONNECTIONS_MAX = 2000
-CONNECTIONS_PER_HOST_MAX = 1000
-READ_BYTES = 64 * 1024
+ADDRESSES_CACHED_MAX = 1024
+CHAT = "/chat/completions"
+EMBEDDINGS = "/embeddings"
 
-_DONE = "[DONE]"
+_DONE = b"[DONE]"
+_NULL = (b":null", b": null")
+_TEXT = (b':"', b': "')
+_NOT_OPENAIS = ("stream", "cache_control", "reasoning", "anthropic_beta")
+"""`stream` is set here; the others OpenAI refuses."""
 
 
 class OpenAiUpstream:
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, http: HttpClient | None = None) -> None:
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._http = http or HttpClient()
+        self._addresses: dict[tuple[str, str | None, str, bool], tuple[str, tuple[Header, ...]]] = {}
 
     async def complete(self, call: ChatCall) -> dict[str, Any]:
-        async with self._answer(call, streaming=False) as response:
-            content = await _read(response, BODY_BYTES_MAX, call.timeouts)
-        answer = _parse(content)
-        if isinstance(answer, dict) and answer.get("error"):
-            raise failure_in(answer["error"], credential=call.credential)
+        answer = await self._whole(call, CHAT)
         if not _is_completion(answer):
-            raise _junk(before_output=True)
+            raise junk_answer()
         return normalise_usage(answer)
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[dict[str, Any], None]:
-        before_output = True
-        finished = False
+    async def embed(self, call: ChatCall) -> dict[str, Any]:
+        return read_embeddings(await self._whole(call, EMBEDDINGS), count_inputs(call.body))
+
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+        reader = _Reader(call.credential)
+        response: HttpResponse | None = None
         try:
-            async with (
-                self._answer(call, streaming=True) as response,
-                aclosing(_events(response, call.timeouts)) as events,
-            ):
-                async for data in events:
-                    if data == _DONE:
-                        finished = True
-                        continue
-                    chunk = _chunk(data, call, before_output=before_output)
-                    before_output = before_output and not has_output(chunk)
-                    finished = finished or _finishes(chunk)
-                    yield chunk
+            response = await self._opened(call, CHAT, streaming=True)
+            async for piece in response.pieces():
+                if chunks := reader.take(piece):
+                    yield chunks
+                if reader.failure is not None:
+                    raise reader.failure
+                if reader.done:
+                    response.leave()
+                    return
+            if chunks := reader.finish():
+                yield chunks
+            if reader.failure is not None:
+                raise reader.failure
+        except HttpError as error:
+            raise upstream_failure(error, before_output=reader.before_output) from None
         except UpstreamFailed as error:
-            error.before_output = before_output
+            error.before_output = reader.before_output
             raise
-        if not finished:
-            raise _cut(before_output=before_output)
-
-    async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    @asynccontextmanager
-    async def _answer(self, call: ChatCall, *, streaming: bool) -> "AsyncIterator[aiohttp.ClientResponse]":
-        """The response to a call, its status already judged. Leaving before its end closes the connection."""
-        import aiohttp
-
-        response: aiohttp.ClientResponse | None = None
-        try:
-            response = await self._post(call, streaming=streaming)
-            if response.status != 200:
-                raise await self._failure(response, call)
-            if streaming and response.content_type == "application/json":
-                raise await self._not_a_stream(response, call)
-            yield response
-        except TimeoutError:
-            raise UpstreamTimedOut("The provider did not answer in time.", provider_code="timeout") from None
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError):
-            raise _cut(before_output=True) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error) from None
         finally:
-            if (
-                response is not None and not response.content.is_eof()
-            ):  # else the connection is already back in the pool
+            if response is not None:
                 response.close()
 
-    async def _post(self, call: ChatCall, *, streaming: bool) -> "aiohttp.ClientResponse":
-        import aiohttp
+    async def close(self) -> None:
+        await self._http.close()
 
+    async def _whole(self, call: ChatCall, path: str) -> Any:
+        """The decoded answer; None for what is not JSON."""
+        try:
+            response = await self._opened(call, path, streaming=False)
+            answer = _parse(await response.read(BODY_BYTES_MAX))
+        except HttpError as error:
+            raise upstream_failure(error) from None
+        if isinstance(answer, dict) and answer.get("error"):
+            raise failure_in(answer["error"], credential=call.credential)
+        return answer
+
+    async def _opened(self, call: ChatCall, path: str, *, streaming: bool) -> HttpResponse:
+        """The response to a call, its status already judged: it has to be read or closed. Raises `HttpError`, too."""
+        url, headers = self._address(call, path, streaming=streaming)
+        response = await self._http.post(url, headers, _body(call, streaming=streaming), call.timeouts)
+        if response.status != 200:
+            raise await self._failure(response, call)
+        if streaming and response.headers.get("content-type", "").startswith("application/json"):
+            raise await _not_a_stream(response, call)
+        return response
+
+    def _address(self, call: ChatCall, path: str, *, streaming: bool) -> tuple[str, tuple[Header, ...]]:
+        """Where to and under which headers, made once per provider and credential."""
         if call.base_url is None:
-            raise UpstreamFailed(
+            raise UpstreamNeedsOperator(
                 "The provider has no address.", remedy="The operator has to set its base_url in the catalogue."
             )
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream" if streaming else "application/json",
-        }
-        if call.credential is not None:
-            headers["Authorization"] = f"Bearer {_checked(call.credential)}"
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=call.timeouts.connect_seconds)
-        async with asyncio.timeout(call.timeouts.connect_seconds + call.timeouts.first_byte_seconds):
-            return await self._opened().post(
-                f"{call.base_url.rstrip('/')}/chat/completions",
-                data=_body(call, streaming=streaming),
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-            )
+        key = (call.base_url, call.credential, path, streaming)
+        found = self._addresses.get(key)
+        if found is None:
+            headers = [
+                (b"Content-Type", b"application/json"),
+                (b"Accept", b"text/event-stream" if streaming else b"application/json"),
+            ]
+            if call.credential is not None:
+                headers.append((b"Authorization", b"Bearer " + checked_credential(call.credential).encode()))
+            if len(self._addresses) >= ADDRESSES_CACHED_MAX:
+                self._addresses.clear()
+            found = self._addresses[key] = call.base_url.rstrip("/") + path, tuple(headers)
+        return found
 
-    def _opened(self) -> "aiohttp.ClientSession":
-        import aiohttp
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_PER_HOST_MAX),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                headers={"User-Agent": "bursar"},
-            )
-        return self._session
-
-    async def _failure(self, response: "aiohttp.ClientResponse", call: ChatCall) -> UpstreamFailed:
-        retry_after = retry_after_seconds(response.headers.get("Retry-After"), self._clock)
+    async def _failure(self, response: HttpResponse, call: ChatCall) -> UpstreamFailed:
         try:
-            content = _parse(await _read(response, ERROR_BYTES_MAX, call.timeouts))
-        except UpstreamFailed:
+            content = await response.read(ERROR_BYTES_MAX)
+        except HttpError:
             content = None
-        if isinstance(content, list) and content:  # Google wraps its error in a list
-            content = content[0]
-        error = content.get("error", content) if isinstance(content, dict) else None
-        if response.status < 400:
-            return failure_of(response.status)
-        said = failure_in(error, status=response.status, credential=call.credential, retry_after=retry_after)
-        # The status line decides; a code inside the body only says more.
-        return failure_of(
-            response.status,
-            code=said.provider_code,
-            message=said.provider_message,
-            retry_after=retry_after,
+        retry_after = response.headers.get("retry-after")
+        return failure_of_answer(
+            response.status, content, retry_after=retry_after, credential=call.credential, clock=self._clock
         )
 
-    async def _not_a_stream(self, response: "aiohttp.ClientResponse", call: ChatCall) -> UpstreamFailed:
-        content = _parse(await _read(response, ERROR_BYTES_MAX, call.timeouts))
-        if isinstance(content, dict) and content.get("error"):
-            return failure_in(content["error"], credential=call.credential)
-        return _junk(before_output=True)
+
+class _Reader:
+    """The events of one stream → chunks. What fails is kept in `failure`: the chunks before it are handed on first."""
+
+    def __init__(self, credential: str | None) -> None:
+        self._parser = SseParser()
+        self._credential = credential
+        self.before_output = True
+        self.finished = False
+        """A choice said why it ended, or `[DONE]` came: an end after that is no break."""
+        self.done = False
+        self.failure: UpstreamFailed | None = None
+
+    def take(self, piece: bytes) -> list[Chunk]:
+        try:
+            return self._chunks(self._parser.feed(piece))
+        except SseTooLarge:
+            self.failure = upstream_failure(TooLarge("event"))
+            return []
+
+    def finish(self) -> list[Chunk]:
+        """What the end of the stream completes. An event that it cut short is left out; an end too early is a failure."""
+        try:
+            events = self._parser.finish()
+        except SseTooLarge:
+            self.failure = upstream_failure(TooLarge("event"))
+            return []
+        chunks = self._chunks([data for data in events if data.strip() == _DONE or _parse(data) is not None])
+        if self.failure is None and not self.finished:
+            self.failure = cut_answer()
+        return chunks
+
+    def _chunks(self, events: list[bytes]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for data in events:
+            if self.before_output or _must_be_read(data):
+                if data.strip() == _DONE:
+                    self.done = self.finished = True
+                    break
+                if not data:
+                    continue
+                chunk = self._read(data)
+                if chunk is None:
+                    break
+                chunks.append(chunk)
+            else:
+                chunks.append(Chunk(data))
+                self.finished = self.finished or _finishes(data)
+        return chunks
+
+    def _read(self, data: bytes) -> Chunk | None:
+        value = decode_chunk(data)
+        if value is None:
+            self.failure = junk_answer()
+            return None
+        if value.get("error"):
+            self.failure = failure_in(value["error"], credential=self._credential)
+            return None
+        self.before_output = self.before_output and not has_output(value)
+        self.finished = self.finished or any(choice.get("finish_reason") for choice in value["choices"])
+        # Not with its bytes: usage may be put right, and bytes that were several lines must not get into another stream.
+        return Chunk(value=normalise_usage(value))
+
+
+def _must_be_read(data: bytes) -> bool:
+    """Whether an event may be more than a delta: an error, usage, `[DONE]`, junk, several lines.
+
+    Quotes inside a JSON text are escaped, so that what the model writes is not taken for a name.
+    """
+    if b'"error"' in data or b"\n" in data or not (data.startswith(b'{"') and data.endswith(b"}")):
+        return True
+    at = data.find(b'"usage"')
+    while at >= 0:
+        if not data.startswith(_NULL, at + 7):
+            return True
+        at = data.find(b'"usage"', at + 7)
+    return False
+
+
+def _finishes(data: bytes) -> bool:
+    at = data.find(b'"finish_reason"')
+    while at >= 0:
+        if data.startswith(_TEXT, at + 15):
+            return True
+        at = data.find(b'"finish_reason"', at + 15)
+    return False
 
 
 def _body(call: ChatCall, *, streaming: bool) -> bytes:
     body = {**call.body, "model": call.upstream_model}
-    body.pop("stream", None)
+    for name in _NOT_OPENAIS:
+        body.pop(name, None)
     options = body.pop("stream_options", None)
     if streaming:
         body["stream"] = True
@@ -179,64 +238,11 @@ def _body(call: ChatCall, *, streaming: bool) -> bytes:
         raise UpstreamRefused("The request holds something that is not valid JSON text.") from None
 
 
-def _checked(credential: str) -> str:
-    """A credential that cannot be a header would be named in the HTTP library's error."""
-    if credential.isascii() and credential.isprintable() and credential == credential.strip():
-        return credential
-    remedy = "The operator has to check the provider's credential for line ends, spaces and other stray characters."
-    raise UpstreamFailed("The provider's credential in this installation is malformed.", remedy=remedy)
-
-
-async def _read(response: "aiohttp.ClientResponse", bytes_max: int, timeouts: Timeouts) -> bytes:
-    content = bytearray()
-    while True:
-        async with asyncio.timeout(timeouts.idle_seconds):
-            piece = await response.content.read(READ_BYTES)
-        if not piece:
-            return bytes(content)
-        content += piece
-        if len(content) > bytes_max:
-            raise UpstreamFailed("The provider's answer is too large.", provider_code="too_large")
-
-
-async def _events(response: "aiohttp.ClientResponse", timeouts: Timeouts) -> AsyncGenerator[str, None]:
-    """The data of each event, up to and with `[DONE]`, which may be missing. An event cut short at the end is left out."""
-    parser = SseParser()
-    seconds = timeouts.first_byte_seconds
-    try:
-        while True:
-            async with asyncio.timeout(seconds):
-                piece = await response.content.readany()
-            seconds = timeouts.idle_seconds
-            for data in parser.feed(piece) if piece else _whole(parser.finish()):
-                if data.strip() == _DONE:
-                    await asyncio.sleep(
-                        0
-                    )  # the end of the chunked body is mostly here already: take it, keep the connection
-                    yield _DONE
-                    return
-                if data:
-                    yield data
-            if not piece:
-                return
-    except SseTooLarge:
-        raise UpstreamFailed("The provider's answer is too large.", provider_code="too_large") from None
-
-
-def _whole(events: list[str]) -> list[str]:
-    return [data for data in events if data.strip() == _DONE or _parse(data.encode()) is not None]
-
-
-def _chunk(data: str, call: ChatCall, *, before_output: bool) -> dict[str, Any]:
-    chunk = _parse(data.encode())
-    if not isinstance(chunk, dict):
-        raise _junk(before_output=before_output)
-    if chunk.get("error"):
-        raise failure_in(chunk["error"], credential=call.credential, before_output=before_output)
-    choices = chunk.setdefault("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise _junk(before_output=before_output)
-    return normalise_usage(chunk)
+async def _not_a_stream(response: HttpResponse, call: ChatCall) -> UpstreamFailed:
+    content = _parse(await response.read(ERROR_BYTES_MAX))
+    if isinstance(content, dict) and content.get("error"):
+        return failure_in(content["error"], credential=call.credential)
+    return junk_answer()
 
 
 def _parse(content: bytes) -> Any:
@@ -254,21 +260,3 @@ def _is_completion(answer: Any) -> bool:
         and bool(choices)
         and all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
     )
-
-
-def _finishes(chunk: dict[str, Any]) -> bool:
-    return any(choice.get("finish_reason") for choice in chunk["choices"])
-
-
-def _junk(*, before_output: bool) -> UpstreamFailed:
-    sentence = "The provider's answer is not a chat completion."
-    return UpstreamFailed(sentence, before_output=before_output, provider_code="junk")
-
-
-def _cut(*, before_output: bool) -> UpstreamFailed:
-    return UpstreamFailed("The provider's answer broke off.", before_output=before_output, provider_code="cut")
-
-
-def _unreachable(error: Exception) -> UpstreamFailed:
-    # The library's own text is left out: it names addresses, and headers in places.
-    return UpstreamFailed("The provider cannot be reached.", provider_code=type(error).__name__)

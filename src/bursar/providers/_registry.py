@@ -1,19 +1,23 @@
 from collections.abc import Mapping
 
 from bursar.kernel.clock import Clock
+from bursar.providers._anthropic import AnthropicUpstream
 from bursar.providers._call import Upstream
 from bursar.providers._demo import DemoUpstream
+from bursar.providers._http import HttpClient
 from bursar.providers._openai import OpenAiUpstream
 
-PROTOCOLS = frozenset({"openai", "demo"})
+PROTOCOLS = frozenset({"anthropic", "demo", "openai"})
 
 
 class Providers:
-    """Every protocol's upstream, made once per process. `pace` slows or speeds up the demo provider (0: no waiting)."""
+    """Every protocol's upstream, made once per process, all on one HTTP client. `pace` slows or speeds up the demo provider (0: no waiting)."""
 
     def __init__(self, *, clock: Clock, pace: float = 1.0) -> None:
+        http = HttpClient()
         self._upstreams: Mapping[str, Upstream] = {
-            "openai": OpenAiUpstream(clock=clock),
+            "anthropic": AnthropicUpstream(clock=clock, http=http),
+            "openai": OpenAiUpstream(clock=clock, http=http),
             "demo": DemoUpstream(pace=pace, clock=clock),
         }
 

@@ -1,0 +1,90 @@
+"""A load generator that keeps out of the way: raw keep-alive connections, one request in flight on each.
+
+`python load.py URL KEY CONNECTIONS SECONDS whole|stream` prints one JSON line: requests, seconds, latencies (ms), events.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from urllib.parse import urlsplit
+
+import httptools
+import uvloop
+
+BODY = {
+    "model": "bench/prime",
+    "messages": [{"role": "user", "content": "Say something good about slow things. " * 4}],
+    "max_tokens": 256,
+}
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, request: bytes, until: float, latencies: list[float], done: asyncio.Future[None]) -> None:
+        self.request, self.until, self.latencies, self.done = request, until, latencies, done
+        self.events = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.begun = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.events += data.count(b"\ndata: ") + data.startswith(b"data: ")
+        self.parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        if self.parser.get_status_code() != 200:
+            if not self.done.done():
+                self.done.set_exception(RuntimeError(f"status {self.parser.get_status_code()}"))
+            return
+        now = time.perf_counter()
+        self.latencies.append(now - self.begun)
+        if now < self.until:
+            self._send()
+        elif not self.done.done():
+            self.transport.close()
+            self.done.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or RuntimeError("closed early"))
+
+
+async def main(url: str, key: str, connections: int, seconds: float, kind: str) -> None:
+    parts = urlsplit(url)
+    body = json.dumps({**BODY, "stream": kind == "stream"}, separators=(",", ":")).encode()
+    request = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    begun = time.perf_counter()
+    clients = [Client(request, begun + seconds, latencies, loop.create_future()) for _ in range(connections)]
+    for client in clients:
+        await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
+    await asyncio.gather(*(client.done for client in clients))
+    took = time.perf_counter() - begun
+    ordered = sorted(latencies)
+    print(
+        json.dumps(
+            {
+                "requests": len(latencies),
+                "seconds": took,
+                "p50_ms": ordered[len(ordered) // 2] * 1000,
+                "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
+                "events": sum(client.events for client in clients),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    url, key, connections, seconds, kind = sys.argv[1:]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(url, key, int(connections), float(seconds), kind))
