@@ -37,6 +37,7 @@ BEFORE_OUTPUT = {
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_provider_that_fails_before_any_output_costs_nothing(world: World, stream: bool):
     for how, status in BEFORE_OUTPUT.items():
+        world.health._records.clear()  # each failure is its own day: so many in a row would let the endpoint rest
         answer = await world.chat(f"[[fail:{how}]]", stream=stream)
         assert answer.status == status, how
         assert answer.headers["content-type"] == "application/json", "an error before output is no stream"

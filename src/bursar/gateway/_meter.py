@@ -120,9 +120,10 @@ class Meter:
         return self._believed(counted), UsageSource.COUNTED
 
     def _believed(self, usage: Usage) -> Usage:
-        """No prompt is longer than the context, and no answer than what the endpoint can write or the client allowed."""
+        """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), and no
+        answer than what the endpoint can write or the client allowed."""
         endpoint = self._attempt.endpoint
-        prompt = min(usage.prompt_tokens, endpoint.context_length)
+        prompt = min(usage.prompt_tokens, max(endpoint.context_length, self._plan.prompt_tokens))
         completion = min(usage.completion_tokens, self._attempt.most_tokens)
         if (prompt, completion) != (usage.prompt_tokens, usage.completion_tokens):
             _log.warning("%s reported more tokens than there can be: %s", endpoint.id, usage)
