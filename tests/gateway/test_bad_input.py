@@ -233,3 +233,13 @@ def test_a_prompt_is_bounded_by_its_bytes(text: str):
     except UnicodeEncodeError:
         return
     assert parse_chat(encoded, HEADERS).prompt_tokens_bound >= len(text.encode())
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 990, 1_000, 1_020, 2_000, 100_000])
+@pytest.mark.parametrize("field", ["tools", "response_format", "metadata"])
+async def test_json_nested_to_any_depth_is_answered_or_refused_and_never_a_fault_of_ours(
+    world: World, field: str, depth: int
+):
+    nested = "[" * depth + "]" * depth if field == "tools" else '{"a":' * depth + "1" + "}" * depth
+    body = f'{{"model":"demo/echo-1","messages":[{{"role":"user","content":"Hi"}}],"{field}":{nested}}}'
+    assert (await world.post(body.encode())).status in {200, 400}

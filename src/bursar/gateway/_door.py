@@ -161,7 +161,10 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
             raise InvalidRequest(
                 f"messages[{number}].content: a string or a list of parts is required.", field="messages"
             )
-    bound, images, least = _prompt_bound(messages, fields)
+    try:
+        bound, images, least = _prompt_bound(messages, fields)
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
     return ChatRequest(
         models=_models(fields),
         stream=_boolean(fields, "stream"),
