@@ -129,6 +129,7 @@ def main() -> None:
     for name, value in rows:
         print(f"  {name:40} {value}")
     results = Path(__file__).parent / "results" / f"{datetime.now(UTC):%Y-%m-%d}.json"
+    results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps({"machine": machine, "rows": dict(rows)}, indent=2) + "\n")
 
 
