@@ -20,8 +20,6 @@ from bursar.kernel.errors import SettingsError
 PREFIX = "BURSAR_"
 PORT_DEFAULT = 8484
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 class Settings(BaseModel):
     """What the environment says, checked. Field `x_y` is the variable `BURSAR_X_Y`."""

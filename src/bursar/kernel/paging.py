@@ -9,7 +9,6 @@ from typing import Generic, Literal, TypeVar
 Item = TypeVar("Item")
 
 PAGE_ITEMS_DEFAULT = 50
-PAGE_ITEMS_MAX = 200
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,22 @@ from bursar.providers._errors import (
     checked_credential,
     cut_answer,
     failure_in,
-    failure_of_answer,
     junk_answer,
 )
-from bursar.providers._http import HttpClient, HttpError, HttpResponse, TooLarge, upstream_failure
+from bursar.providers._http import (
+    ERROR_BYTES_MAX,
+    HttpClient,
+    HttpError,
+    HttpResponse,
+    TooLarge,
+    failure_of_response,
+    upstream_failure,
+)
 from bursar.providers._sse import SseParser, SseTooLarge
 
 API_VERSION = b"2023-06-01"
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a whole JSON answer."""
-ERROR_BYTES_MAX = 64 * 1024
 
 
 class AnthropicUpstream:
@@ -99,21 +105,11 @@ class AnthropicUpstream:
 
     async def _require_answer(self, response: HttpResponse, call: ChatCall, *, streaming: bool) -> None:
         if response.status != 200:
-            raise await self._failure(response, call)
+            raise await failure_of_response(response, credential=call.credential, clock=self._clock)
         if streaming and response.headers.get("content-type", "").startswith("application/json"):
             answer = _decoded(await response.read(ERROR_BYTES_MAX))
             error = answer.get("error") if isinstance(answer, dict) else None
             raise failure_in(error, credential=call.credential) if error else junk_answer()
-
-    async def _failure(self, response: HttpResponse, call: ChatCall) -> UpstreamFailed:
-        try:
-            content = await response.read(ERROR_BYTES_MAX)
-        except HttpError:
-            content = None
-        retry_after = response.headers.get("retry-after")
-        return failure_of_answer(
-            response.status, content, retry_after=retry_after, credential=call.credential, clock=self._clock
-        )
 
 
 async def _batches(response: HttpResponse, stream: MessageStream) -> AsyncGenerator[list[dict[str, Any]], None]:

@@ -27,8 +27,12 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from bursar.kernel.clock import Clock
 from bursar.providers._call import Timeouts
-from bursar.providers._errors import UpstreamFailed, UpstreamTimedOut
+from bursar.providers._errors import UpstreamFailed, UpstreamTimedOut, failure_of_answer
+
+ERROR_BYTES_MAX = 64 * 1024
+"""Of what a provider says of its failure, so much is read."""
 
 CONNECTIONS_PER_ORIGIN_MAX = 1000
 """Further requests wait for one, within the time they have to connect."""
@@ -716,3 +720,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "refused"
     return "reset" if isinstance(error, ConnectionError) else "unreachable"
+
+
+async def failure_of_response(response: HttpResponse, *, credential: str | None, clock: Clock) -> UpstreamFailed:
+    """What an answer other than 200 means, with what it says of itself as far as that can be read."""
+    try:
+        content = await response.read(ERROR_BYTES_MAX)
+    except HttpError:
+        content = None
+    retry_after = response.headers.get("retry-after")
+    return failure_of_answer(response.status, content, retry_after=retry_after, credential=credential, clock=clock)

@@ -20,16 +20,23 @@ from bursar.providers._errors import (
     checked_credential,
     cut_answer,
     failure_in,
-    failure_of_answer,
     junk_answer,
 )
-from bursar.providers._http import Header, HttpClient, HttpError, HttpResponse, TooLarge, upstream_failure
+from bursar.providers._http import (
+    ERROR_BYTES_MAX,
+    Header,
+    HttpClient,
+    HttpError,
+    HttpResponse,
+    TooLarge,
+    failure_of_response,
+    upstream_failure,
+)
 from bursar.providers._sse import SseParser, SseTooLarge
 from bursar.providers._usage import normalise_usage
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a whole JSON answer."""
-ERROR_BYTES_MAX = 64 * 1024
 ADDRESSES_CACHED_MAX = 1024
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
@@ -101,7 +108,7 @@ class OpenAiUpstream:
         url, headers = self._address(call, path, streaming=streaming)
         response = await self._http.post(url, headers, _body(call, streaming=streaming), call.timeouts)
         if response.status != 200:
-            raise await self._failure(response, call)
+            raise await failure_of_response(response, credential=call.credential, clock=self._clock)
         if streaming and response.headers.get("content-type", "").startswith("application/json"):
             raise await _not_a_stream(response, call)
         return response
@@ -125,16 +132,6 @@ class OpenAiUpstream:
                 self._addresses.clear()
             found = self._addresses[key] = call.base_url.rstrip("/") + path, tuple(headers)
         return found
-
-    async def _failure(self, response: HttpResponse, call: ChatCall) -> UpstreamFailed:
-        try:
-            content = await response.read(ERROR_BYTES_MAX)
-        except HttpError:
-            content = None
-        retry_after = response.headers.get("retry-after")
-        return failure_of_answer(
-            response.status, content, retry_after=retry_after, credential=call.credential, clock=self._clock
-        )
 
 
 class _Reader:
