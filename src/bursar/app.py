@@ -194,13 +194,14 @@ class Server:
         self.mailer = make_mailer(settings)
         self.providers = Providers(clock=clock, pace=pace)
         self.admission = Admission(database, installation.checker, clock)
+        health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
         self.gateway = Gateway(
             admission=self.admission,
             funds=DatabaseFunds(database),
             dispatcher=Dispatcher(
                 self.providers,
                 self._credential,
-                health=EndpointHealth(clock, Random()),  # noqa: S311 - spreads load, guards nothing
+                health=health,
                 sessions=StickySessions(clock),
             ),
             catalog=catalog_holder,
@@ -217,6 +218,9 @@ class Server:
                 clock=clock,
                 passwords=installation.passwords,
                 checker=installation.checker,
+                gateway=self.gateway,
+                catalog=catalog_holder,
+                health=health.look,
                 processor=sandbox,
                 sandbox=sandbox,
                 public_url=installation.public_url,

@@ -3,6 +3,7 @@
 import html
 import re
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import httpx2
@@ -10,6 +11,8 @@ import httpx2
 from bursar import actions, activity, identity, ledger, storage
 from bursar.access import Actor, Role
 from bursar.activity import Generation, GenerationStatus
+from bursar.catalog import load
+from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Gateway, StickySessions
 from bursar.identity import Passwords, User
 from bursar.kernel.clock import SystemClock
 from bursar.kernel.ids import KeyId, OwnerId, new_generation_id
@@ -18,6 +21,7 @@ from bursar.keys import Key, KeyChecker, KeyKind
 from bursar.ledger import Account, Transfer, TransferKind
 from bursar.organizations import Organization
 from bursar.processors import SandboxProcessor
+from bursar.providers import Providers
 from bursar.storage import SYSTEM, Database
 from bursar.web import WebParts, create_web
 
@@ -93,11 +97,18 @@ class House:
         self.checker = KeyChecker(SECRET)
         self.passwords = FastPasswords()
         self.sandbox = SandboxProcessor(SECRET)
+        self.providers = Providers(clock=self.clock, pace=0)
+        self.health = EndpointHealth(self.clock, Random())
+        self.catalog = load(demo=True, file=None, environment={}, real_providers=False, clock=self.clock)
+        self.gateway = self._gateway()
         parts = {
             "database": database,
             "clock": self.clock,
             "passwords": self.passwords,
             "checker": self.checker,
+            "gateway": self.gateway,
+            "catalog": lambda: self.catalog,
+            "health": self.health.look,
             "processor": self.sandbox,
             "sandbox": self.sandbox,
             "public_url": ORIGIN,
@@ -109,6 +120,23 @@ class House:
             "secret": SECRET,
         }
         self.app = create_web(WebParts(**{**parts, **changes}))
+
+    def _gateway(self) -> Gateway:
+        """With the demo provider, which answers at once."""
+        return Gateway(
+            admission=Admission(self.database, self.checker, self.clock),
+            funds=DatabaseFunds(self.database),
+            dispatcher=Dispatcher(
+                self.providers, lambda _provider: None, health=self.health, sessions=StickySessions(self.clock)
+            ),
+            catalog=lambda: self.catalog,
+            clock=self.clock,
+            credits_url=lambda caller: f"{ORIGIN}/credits?owner={caller.owner}",
+        )
+
+    async def close(self) -> None:
+        await self.gateway.drain()
+        await self.providers.close()
 
     def browser(self) -> Browser:
         return Browser(self.app)

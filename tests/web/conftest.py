@@ -1,3 +1,5 @@
+from collections.abc import AsyncIterator
+
 import pytest
 
 from bursar.identity import User
@@ -7,8 +9,10 @@ from tests.web.cast import House
 
 
 @pytest.fixture
-async def house(database: Database) -> House:
-    return House(database)
+async def house(database: Database) -> AsyncIterator[House]:
+    made = House(database)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

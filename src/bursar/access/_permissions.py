@@ -17,6 +17,8 @@ class Permission(StrEnum):
 
     SEE_OVERVIEW = "see the overview"
     SEE_ACTIVITY = "see the activity"
+    SEE_MODELS = "see the models"
+    CHAT = "chat with models"
     SEE_BALANCE = "see the balance"
     SEE_BILLING = "see billing details"
     BUY_CREDITS = "buy credits"
@@ -30,6 +32,8 @@ _EVERYONE = frozenset(
     {
         Permission.SEE_OVERVIEW,
         Permission.SEE_ACTIVITY,
+        Permission.SEE_MODELS,
+        Permission.CHAT,
         Permission.SEE_BALANCE,
         Permission.CREATE_KEYS,
         Permission.MANAGE_OWN_KEYS,

@@ -1,10 +1,11 @@
 """Floor 3: the data plane. `_pipeline.py` shows a request's seven stops on one screen."""
 
-from bursar.gateway._admit import Admission, Caller, InvalidApiKey, MissingCredentials, WrongKindOfKey
+from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
 from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
 from bursar.gateway._health import EndpointHealth
+from bursar.gateway._order import Condition
 from bursar.gateway._pipeline import Gateway
 from bursar.gateway._preferences import InvalidPreference
 from bursar.gateway._sticky import StickySessions
@@ -16,6 +17,7 @@ __all__ = [
     "Admission",
     "BodyTooLarge",
     "Caller",
+    "Condition",
     "DatabaseFunds",
     "Dispatcher",
     "EndpointHealth",
@@ -28,6 +30,7 @@ __all__ = [
     "InvalidApiKey",
     "InvalidPreference",
     "InvalidRequest",
+    "KeyCaller",
     "MissingCredentials",
     "NoEndpoints",
     "StickySessions",

@@ -30,10 +30,17 @@ class WrongKindOfKey(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, whom it is billed to, and by which key. `user` is who created the key."""
+    """Who calls, and whom it is billed to. `key` is None for a person who is signed in and calls from a page."""
 
     owner: OwnerId
     user: UserId
+    key: KeyId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCaller(Caller):
+    """Whoever holds a key; `user` is who created it."""
+
     key: KeyId
     key_hash: str
     kind: KeyKind
@@ -52,7 +59,7 @@ class Admission:
         """How often the database was asked; made-up keys never add to it."""
         database.changes.subscribe("key", self._forget)
 
-    async def admit_inference(self, authorization: str | None) -> Caller:
+    async def admit_inference(self, authorization: str | None) -> KeyCaller:
         """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`."""
         caller = await self.admit(authorization)
         if caller.kind is not KeyKind.INFERENCE:
@@ -61,7 +68,7 @@ class Admission:
             )
         return caller
 
-    async def admit_management(self, authorization: str | None) -> Caller:
+    async def admit_management(self, authorization: str | None) -> KeyCaller:
         """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`."""
         caller = await self.admit(authorization)
         if caller.kind is not KeyKind.MANAGEMENT:
@@ -70,7 +77,7 @@ class Admission:
             )
         return caller
 
-    async def admit(self, authorization: str | None) -> Caller:
+    async def admit(self, authorization: str | None) -> KeyCaller:
         """Any usable key. `authorization` is the header's value. Raises `MissingCredentials`, `InvalidApiKey`."""
         if authorization is None or not authorization.strip():
             raise MissingCredentials(
@@ -89,7 +96,7 @@ class Admission:
             raise InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
         if key.disabled_at is not None:
             raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
-        return Caller(key.owner, key.creator, key.id, key.hash, key.kind)
+        return KeyCaller(key.owner, key.creator, key.id, key.hash, key.kind)
 
     async def _find(self, key_hash: str) -> Key | None:
         found = self._cached.get(key_hash)

@@ -108,12 +108,16 @@ class Gateway:
         self._closing: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.serve(scope, receive, send, None)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, caller: Caller | None) -> None:
+        """One request; `caller` is whoever another door has admitted, None for somebody whose key is yet to be read."""
         generation = new_generation_id(self._clock.now())
         exchange = Exchange(receive, send, generation)
         trace = Trace(self._clock)
         skin = self.skins[scope["path"].rstrip("/")]
         try:
-            await self.handle(scope, receive, exchange, generation, skin, trace)
+            await self.handle(scope, receive, exchange, generation, skin, trace, caller)
         except ClientGone:
             pass
         except BursarError as error:
@@ -123,14 +127,21 @@ class Gateway:
             await self._refuse(exchange, skin, Broken("Internal Server Error"), generation, trace)
 
     async def handle(
-        self, scope: Scope, receive: Receive, exchange: Exchange, generation: GenerationId, skin: Skin, trace: Trace
+        self,
+        scope: Scope,
+        receive: Receive,
+        exchange: Exchange,
+        generation: GenerationId,
+        skin: Skin,
+        trace: Trace,
+        admitted: Caller | None,
     ) -> None:
         begun = self._clock.monotonic()
         if scope["method"] != "POST":
             raise PostOnly(f"{scope['method']} is not allowed here.", remedy="Send a POST with a JSON body.")
         headers = read_headers(scope)
         trace.wanted = headers.wants_metadata
-        caller = await self._admission.admit_inference(headers.authorization)
+        caller = admitted or await self._admission.admit_inference(headers.authorization)
         request = skin.parse(await read_body(scope, receive), headers)
         plan = self._dispatcher.plan(_demand(request, skin.operation, caller), self._catalog(), trace)
 

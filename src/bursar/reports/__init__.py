@@ -1,6 +1,6 @@
 """Floor 3: read-only joins over the rooms' tables, each from one snapshot."""
 
-from bursar.reports.activity_feed import ActivityFilter, FeedRow, activity_feed, export_rows
+from bursar.reports.activity_feed import NO_KEY, ActivityFilter, FeedRow, activity_feed, export_rows, feed_row
 from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
@@ -10,6 +10,7 @@ from bursar.reports.people import Person, admins_of
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
 
 __all__ = [
+    "NO_KEY",
     "ActivityFilter",
     "Billing",
     "ContextEntry",
@@ -33,6 +34,7 @@ __all__ = [
     "credit_totals",
     "days_left",
     "export_rows",
+    "feed_row",
     "filter_choices",
     "has_sandbox_credits",
     "key_list",

@@ -23,11 +23,16 @@ EXPORT_ROWS_MAX = 100_000
 _EXPORT_PAGE = 1_000
 
 
+NO_KEY = KeyId("")
+"""Stands for the key of requests that had none; the roll-ups write it so."""
+
+
 @dataclass(frozen=True)
 class ActivityFilter:
     """None: whatever. `since` ≤ time < `until`."""
 
     key: KeyId | None = None
+    """`NO_KEY`: what was asked without a key, on the page Chat."""
     model: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -78,6 +83,12 @@ async def activity_feed(
     return page_of(rows, size, cursor, lambda row: row.id)
 
 
+async def feed_row(snapshot: Snapshot, owner: OwnerId, generation: GenerationId) -> FeedRow | None:
+    """One generation of the owner with its names; None also for another owner's."""
+    row = await snapshot.first(_rows(owner, ActivityFilter()).where(_generations.c.id == generation))
+    return None if row is None else _row(row)
+
+
 async def export_rows(snapshot: Snapshot, owner: OwnerId, wanted: ActivityFilter) -> AsyncIterator[Sequence[FeedRow]]:
     """The same rows in batches, newest first, at most `EXPORT_ROWS_MAX`."""
     cursor: Cursor | None = None
@@ -100,7 +111,7 @@ def _rows(owner: OwnerId, wanted: ActivityFilter) -> Select[Any]:
         .where(_generations.c.owner_id == owner)
     )
     if wanted.key is not None:
-        query = query.where(_generations.c.key_id == wanted.key)
+        query = query.where(_generations.c.key_id == (wanted.key or None))  # = NO_KEY is IS NULL here
     if wanted.model is not None:
         query = query.where(_generations.c.model == wanted.model)
     if wanted.since is not None:

@@ -133,13 +133,16 @@ async def totals(
 async def filter_choices(
     snapshot: Snapshot, owner: OwnerId, since: datetime
 ) -> tuple[Sequence[tuple[KeyId, str]], Sequence[str]]:
-    """(key id, name) of every key and every model that was used since then: what a page offers as filters."""
+    """(key id, name) of every key and every model that was used since then: what a page offers as filters.
+
+    `NO_KEY` among them is Chat.
+    """
     keys = await snapshot.all(
-        select(_hours.c.key_id, _keys.c.name)
+        select(_hours.c.key_id, func.coalesce(_keys.c.name, "Chat").label("name"))
         .distinct()
-        .join(_keys, (_keys.c.owner_id == _hours.c.owner_id) & (_keys.c.id == _hours.c.key_id))
+        .join(_keys, (_keys.c.owner_id == _hours.c.owner_id) & (_keys.c.id == _hours.c.key_id), isouter=True)
         .where(_hours.c.owner_id == owner, _hours.c.hour >= since)
-        .order_by(_keys.c.name)
+        .order_by("name")
     )
     models = await snapshot.all(
         select(_hours.c.model)

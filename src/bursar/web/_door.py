@@ -11,12 +11,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bursar.access import Permission, require
-from bursar.kernel.errors import BursarError, Forbidden
+from bursar.gateway import json_refusal
+from bursar.kernel.errors import BursarError, Forbidden, NotAuthenticated
 from bursar.web import _session, errors
 from bursar.web._context import Visit, read_form
 from bursar.web._csrf import require_own_form
 from bursar.web._pages import came_from, finish, is_fragment, path_of, redirect
 from bursar.web._parts import Site
+
+FORM_HEADER = "x-csrf-token"
+"""Where a script of ours puts what a form has in its field `csrf`."""
 
 _log = logging.getLogger("bursar.web")
 
@@ -37,13 +41,26 @@ Who = Entry | Permission
 
 @dataclass(frozen=True)
 class PageRoute:
-    """`page` is its name in the navigation. A route that does not say who may enter does not start."""
+    """`page` is its name in the navigation. A route that does not say who may enter does not start.
+
+    `is_call`: a script of ours calls it. Its form token comes in the header `X-CSRF-Token`, its body is left unread, and its
+    refusals are JSON.
+    """
 
     method: str
     path: str
     handler: Handler
     who: Who | None = None
     page: str = ""
+    is_call: bool = False
+
+
+class Broken(BursarError):
+    """A fault of ours; the log has it."""
+
+
+class SessionEnded(NotAuthenticated):
+    """A script of ours called for somebody who is not signed in any more."""
 
 
 class OperatorOnly(Forbidden):
@@ -58,12 +75,16 @@ async def enter(site: Site, route: PageRoute, request: Request) -> Response:
     except BursarError as error:
         if error.status >= 500:
             _log.warning("%s %s: %s: %s", request.method, route.path, error.name, error.sentence)
-        response = await errors.refused(visit, error)
+        response = _told(error) if route.is_call else await errors.refused(visit, error)
     except ClientDisconnect:
         response = Response(status_code=400)
     except Exception:  # noqa: BLE001 - the last door: what nobody foresaw becomes a page and a line in the log
         _log.exception("%s %s failed", request.method, route.path)
-        response = errors.broken(visit)
+        response = (
+            _told(Broken("It is our fault and was written to the log.", remedy="Try again."))
+            if route.is_call
+            else errors.broken(visit)
+        )
     if isinstance(route.who, Permission) and visit.entry is not None:
         _session.set_cookie(response, _session.CONTEXT, visit.entry.slug or "personal", _session.YEAR_SECONDS)
     return finish(visit, response)
@@ -73,6 +94,8 @@ async def _admit(visit: Visit, route: PageRoute) -> Response | None:
     """None when they may enter; where to go first when they must sign in. Raises the refusal."""
     if visit.session is not None:
         visit.enter_last()
+    elif route.is_call:
+        raise SessionEnded("You are not signed in any more.", remedy="Sign in again to go on.")
     elif route.who is not Entry.PUBLIC:
         return _to_sign_in(visit)
     if isinstance(route.who, Permission):
@@ -81,9 +104,17 @@ async def _admit(visit: Visit, route: PageRoute) -> Response | None:
     elif route.who is Entry.OPERATOR and not visit.user.is_operator:
         raise OperatorOnly("Only the operator of this installation can see this page.")
     if route.method == "POST":
-        visit.form = await read_form(visit.request)
-        require_own_form(visit.site, visit.request, visit.binding, visit.form.get("csrf", ""))
+        if not route.is_call:
+            visit.form = await read_form(visit.request)
+        token = visit.request.headers.get(FORM_HEADER, "") if route.is_call else visit.form.get("csrf", "")
+        require_own_form(visit.site, visit.request, visit.binding, token)
     return None
+
+
+def _told(error: BursarError) -> Response:
+    """A refusal for a script, in the gateway's envelope."""
+    status, headers, body = json_refusal(error)
+    return Response(body, status, headers)
 
 
 def _to_sign_in(visit: Visit) -> Response:

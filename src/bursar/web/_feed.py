@@ -19,6 +19,8 @@ _TEXTS: dict[str, Callable[[int], str]] = {"spend": usd, "tokens": compact, "req
 _TICK_EVERY = {Period.DAY: 4, Period.WEEK: 1, Period.MONTH: 4}
 _FINISHES = {"failed": "error", "interrupted": "error", "cancelled": "canceled"}
 
+CHAT_KEY = "chat"
+"""What filters for `NO_KEY` in a URL."""
 BUCKET_NAMES = {Period.DAY: "Hour", Period.WEEK: "Day", Period.MONTH: "Day"}
 
 
@@ -29,7 +31,7 @@ def generation(row: FeedRow) -> dict[str, Any]:
         "created_at": row.created_at,
         "model": row.model,
         "provider": row.provider or "–",
-        "key_name": row.key_name or "Chat",
+        "key_name": key_name_of(row),
         "member": row.user_name,
         "tokens_in": row.prompt_tokens,
         "tokens_out": row.completion_tokens,
@@ -37,6 +39,11 @@ def generation(row: FeedRow) -> dict[str, Any]:
         "finish": finish_of(row),
         "cost_nanos": row.cost,
     }
+
+
+def key_name_of(row: FeedRow) -> str:
+    """By which key; what had none was asked on the page Chat."""
+    return row.key_name or "Chat"
 
 
 def finish_of(row: FeedRow) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import jinja2
 
+from bursar.catalog import Catalog
+from bursar.gateway import Condition, Gateway
 from bursar.identity import Passwords
 from bursar.kernel.clock import Clock
 from bursar.keys import KeyChecker
@@ -17,7 +19,9 @@ FORMS_REMEMBERED_MAX = 10_000
 
 @dataclass(frozen=True)
 class WebParts:
-    """`api_base` and `example_model()` stand in the snippets; `secret` is the installation secret, only derived from here.
+    """`health()` is a look at how endpoints do, by their id, as this process saw it.
+
+    `api_base` and `example_model()` stand in the snippets; `secret` is the installation secret, only derived from here.
 
     `processor` is None where credits cannot be bought; `sandbox` is the same object as `processor` where it only pretends.
     `mail_delivers` is False where messages are only printed: then the operator's page lists them.
@@ -27,6 +31,9 @@ class WebParts:
     clock: Clock
     passwords: Passwords
     checker: KeyChecker
+    gateway: Gateway
+    catalog: Callable[[], Catalog]
+    health: Callable[[], Callable[[str], Condition]]
     processor: Processor | None
     sandbox: SandboxProcessor | None
     public_url: str

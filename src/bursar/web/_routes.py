@@ -1,14 +1,16 @@
 """Every page, and who may enter it."""
 
 from bursar.access import Permission
-from bursar.web import activity, keys, operator, overview, preferences, sandbox, sign_in, sign_up, verify
+from bursar.web import activity, chat, keys, operator, overview, preferences, sandbox, sign_in, sign_up, verify
 from bursar.web import credits as credits_page
 from bursar.web._door import Entry, Handler, PageRoute
 
 
-def _in_context(method: str, path: str, handler: Handler, who: Permission, page: str) -> list[PageRoute]:
+def _in_context(
+    method: str, path: str, handler: Handler, who: Permission, page: str, *, is_call: bool = False
+) -> list[PageRoute]:
     """The same page of the personal account and of every organization."""
-    return [PageRoute(method, base + path, handler, who, page) for base in ("/personal", "/orgs/{slug}")]
+    return [PageRoute(method, base + path, handler, who, page, is_call) for base in ("/personal", "/orgs/{slug}")]
 
 
 ROUTES: tuple[PageRoute, ...] = (
@@ -33,6 +35,8 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/personal", overview.forward, Entry.SIGNED_IN),
     PageRoute("GET", "/orgs/{slug}", overview.forward, Entry.SIGNED_IN),
     *_in_context("GET", "/overview", overview.show, Permission.SEE_OVERVIEW, "overview"),
+    *_in_context("POST", "/chat/completions", chat.stream, Permission.CHAT, "chat", is_call=True),
+    *_in_context("GET", "/chat/answers/{generation}", chat.receipt, Permission.CHAT, "chat", is_call=True),
     *_in_context("GET", "/activity", activity.show, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/activity.csv", activity.export, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/keys", keys.show, Permission.MANAGE_OWN_KEYS, "keys"),

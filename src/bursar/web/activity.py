@@ -13,10 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from bursar import keys, reports
 from bursar.kernel.ids import KeyId, is_id
 from bursar.kernel.paging import Cursor, Page
-from bursar.reports import ActivityFilter, FeedRow, Period, Usage
+from bursar.reports import NO_KEY, ActivityFilter, FeedRow, Period, Usage
 from bursar.storage import Snapshot
 from bursar.web._context import Visit
-from bursar.web._feed import BUCKET_NAMES, METRICS, chart_of, finish_of, generation
+from bursar.web._feed import BUCKET_NAMES, CHAT_KEY, METRICS, chart_of, finish_of, generation, key_name_of
 from bursar.web._pages import is_fragment, render
 from bursar.web._render import compact, usd, usd_exact
 
@@ -44,7 +44,7 @@ class Wanted:
     def read(cls, visit: Visit) -> "Wanted":
         key, period, metric = visit.query("key"), visit.query("period"), visit.query("metric")
         return cls(
-            key if is_id(key, "key") else "",
+            key if key == CHAT_KEY or is_id(key, "key") else "",
             visit.query("model")[:200],
             Period(period) if period in set(Period) else Period.MONTH,
             metric if metric in METRICS else METRICS[0],
@@ -52,7 +52,7 @@ class Wanted:
 
     def filter(self, visit: Visit) -> ActivityFilter:
         return ActivityFilter(
-            key=KeyId(self.key) if self.key else None,
+            key=NO_KEY if self.key == CHAT_KEY else KeyId(self.key) if self.key else None,
             model=self.model or None,
             since=self.period.start(visit.now),
         )
@@ -119,7 +119,7 @@ async def _chunks(file: "SpooledTemporaryFile[bytes]") -> AsyncIterator[bytes]:
 def _cells(row: FeedRow) -> Sequence[object]:
     return (
         f"{row.created_at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
-        *(_harmless(text or "") for text in (row.id, row.model, row.provider, row.key_name, row.user_name)),
+        *(_harmless(text or "") for text in (row.id, row.model, row.provider, key_name_of(row), row.user_name)),
         *(row.prompt_tokens, row.completion_tokens, row.reasoning_tokens, row.cached_tokens),
         *("" if row.first_token_ms is None else row.first_token_ms, row.duration_ms),
         *(_harmless(finish_of(row)), usd_exact(row.cost).replace("$", "").replace(",", "")),
@@ -138,6 +138,9 @@ def _lines(rows: Sequence[Sequence[object]]) -> bytes:
 
 
 def _cursor(visit: Visit) -> Cursor | None:
+    at = visit.query("at")
+    if is_id(at, "gen"):
+        return Cursor("older", f"{at}0")  # the page that begins with this one: the next string after it in order
     cursor = Cursor.decode(visit.query("page"))
     return cursor if cursor is not None and is_id(cursor.id, "gen") else None
 
@@ -145,10 +148,11 @@ def _cursor(visit: Visit) -> Cursor | None:
 async def _choices(snapshot: Snapshot, visit: Visit, wanted: Wanted) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
     """What was used in the longest period, and what is filtered by now, so that a choice never goes missing."""
     used, used_models = await reports.filter_choices(snapshot, visit.owner, Period.MONTH.start(visit.now))
-    key_options, models = [(str(key), name) for key, name in used], list(used_models)
+    key_options, models = [(key or CHAT_KEY, name) for key, name in used], list(used_models)
     if wanted.key and wanted.key not in dict(key_options):
-        key = await keys.find_key(snapshot, visit.owner, KeyId(wanted.key))
-        key_options.append((wanted.key, key.name if key is not None else wanted.key))
+        key = await keys.find_key(snapshot, visit.owner, KeyId(wanted.key)) if wanted.key != CHAT_KEY else None
+        otherwise = "Chat" if wanted.key == CHAT_KEY else wanted.key
+        key_options.append((wanted.key, key.name if key is not None else otherwise))
     if wanted.model and wanted.model not in models:
         models.append(wanted.model)
     return key_options, models

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from bursar import reports
 from bursar.reports import Overview, Period, Person, Share
 from bursar.web._context import Visit
-from bursar.web._feed import chart_of, generation
+from bursar.web._feed import CHAT_KEY, chart_of, generation
 from bursar.web._pages import redirect, render
 
 
@@ -58,7 +58,8 @@ def _ranks(visit: Visit, shares: Sequence[Share], filter_name: str | None) -> li
     most = max((share.cost for share in shares), default=0)
     ranks = []
     for share in shares:
-        query = {"period": Period.MONTH.value} | ({filter_name: share.id} if filter_name and share.id else {})
+        wanted = share.id or (CHAT_KEY if filter_name == "key" else "")
+        query = {"period": Period.MONTH.value} | ({filter_name: wanted} if filter_name and wanted else {})
         ranks.append(
             {
                 "name": share.name,
