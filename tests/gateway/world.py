@@ -96,7 +96,7 @@ async def _play(step: Step) -> None:
 
 
 def provider(slug: str, **more: Any) -> Provider:
-    return Provider(slug=slug, name=slug.title(), protocol="openai", base_url=slug, **more)
+    return Provider(**{"slug": slug, "name": slug.title(), "protocol": "openai", "base_url": slug, **more})
 
 
 def endpoint(
@@ -193,7 +193,10 @@ class Cheapest(random.Random):
 
 
 class World:
-    """`World(database, cast, checker)` is a gateway with the demo provider; give `upstream` and `catalog` for a script."""
+    """`World(database, cast, checker)` is a gateway with the demo provider.
+
+    Give `upstream` and `catalog` for a script, `providers` and `catalog` for upstreams behind real sockets.
+    """
 
     def __init__(
         self,
@@ -202,6 +205,7 @@ class World:
         checker: KeyChecker,
         *,
         upstream: ScriptedUpstream | None = None,
+        providers: Providers | None = None,
         catalog: Catalog | None = None,
         funds: Callable[[Funds], Funds] = lambda funds: funds,
     ) -> None:
@@ -209,7 +213,7 @@ class World:
         self.cast = cast
         self.checker = checker
         self.upstream = upstream
-        self.providers: Any = upstream or Providers(clock=database.clock, pace=0)
+        self.providers: Any = upstream or providers or Providers(clock=database.clock, pace=0)
         self.health = EndpointHealth(database.clock, Cheapest())
         self.admission = Admission(database, checker, database.clock)
         self.catalog = catalog or (

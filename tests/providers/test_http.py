@@ -1,26 +1,20 @@
 """The HTTP client of providers against raw sockets: what goes over the wire, what is used again, what every break becomes."""
 
 import asyncio
-import ipaddress
 import random
 import socket
-import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bursar.providers import Timeouts, _http
 from bursar.providers._http import Broken, ConnectFailed, HttpClient, HttpError, Malformed, TimedOut, TooLarge
+from tests.support.loopback import Line, Server, Talk, self_signed, server_side, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -28,87 +22,6 @@ QUICK = Timeouts(connect_seconds=2, first_byte_seconds=0.2, idle_seconds=0.2)
 PATIENT = Timeouts(connect_seconds=5, first_byte_seconds=5, idle_seconds=5)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-Talk = Callable[["Line"], Awaitable[None]]
-
-
-class Line:
-    """One connection, seen from the server."""
-
-    def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.number = number
-        self.reader = reader
-        self.writer = writer
-
-    async def request(self) -> bytes:
-        """The next request, head and body. Raises `IncompleteReadError` where the client has left."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = [line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")]
-        return head + await self.reader.readexactly(int(length[0]) if length else 0)
-
-    async def say(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.writer.write(piece)
-            await self.writer.drain()
-            if len(pieces) > 1:
-                await asyncio.sleep(0.005)
-
-    def reset(self) -> None:
-        """Ends the connection by a reset (RST), not in order (FIN)."""
-        endpoint = self.writer.get_extra_info("socket")
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-    async def left(self) -> bool:
-        """Waits until the client has closed, without a word."""
-        try:
-            return await asyncio.wait_for(self.reader.read(), 5) == b""
-        except ConnectionError:
-            return True
-
-
-class Server:
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.lines: list[Line] = []
-        self.requests: list[bytes] = []
-
-
-@asynccontextmanager
-async def serving(
-    talk: Talk | bytes, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
-    """A server that answers each request on a connection with the same bytes, or talks as it is told."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def answer(line: Line) -> None:
-        while True:
-            served.requests.append(await line.request())
-            assert isinstance(talk, bytes)
-            await line.say(talk)
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
-        line = Line(len(served.lines), reader, writer)
-        served.lines.append(line)
-        try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
-                await (answer if isinstance(talk, bytes) else talk)(line)
-        finally:
-            writer.transport.abort() if tls else writer.close()
-
-    server = await asyncio.start_server(accept, host, 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    name = f"[{host}]" if ":" in host else host
-    served = Server(f"{'https' if tls else 'http'}://{name}:{port}")
-    try:
-        yield served
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -744,36 +657,7 @@ async def test_a_handshake_that_never_ends_is_timed_out(client: HttpClient) -> N
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost and 127.0.0.1, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
-    now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "acme.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
-
-
-def server_side(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(client: HttpClient, certificate: Path) -> None:
