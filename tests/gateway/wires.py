@@ -121,7 +121,7 @@ def _anthropic_error(status: int) -> Json:
 ANTHROPIC = Wire(
     name="anthropic",
     opening=named(
-        {"type": "message_start", "message": {**_message([], 0, 0), "stop_reason": None}},
+        {"type": "message_start", "message": {**_message([], 5, 1), "stop_reason": None}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     ),
     whole=lambda text, prompt, completion: json.dumps(

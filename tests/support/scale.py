@@ -1,8 +1,12 @@
-"""How much of the long proofs is run: all of it with BURSAR_PROVE=1 in the environment, a tenth of it otherwise."""
+"""How much of the long proofs is run, and from which seed.
+
+BURSAR_PROVE=1 in the environment: all of it, else a tenth. BURSAR_SEED: another seed than the usual one.
+"""
 
 import os
 
 SHARE = 10
+SEED = int(os.environ.get("BURSAR_SEED", "20261124"))
 
 
 def scaled(full: int) -> int:

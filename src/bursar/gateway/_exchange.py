@@ -31,7 +31,9 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        """A piece of an event stream; the first one sends the status line before it."""
+        """A piece of an event stream, maybe empty; the first that is not sends the status line before it."""
+        if not data and not last:
+            return
         self._quiet = False
         if not self.started:
             self.started = True

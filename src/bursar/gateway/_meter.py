@@ -42,6 +42,8 @@ class Meter:
         self._head = {"id": generation, "provider": attempt.endpoint.provider.name, "model": attempt.endpoint.model.id}
         self._created = created
         self._reported: Usage | None = None
+        self._reported_until: int | None = None
+        """How many pieces the latest report covers; None: all so far. The chunk that brings a report is covered by it."""
         self._pieces: list[str] = []
         self.pieces_bytes = 0
         """UTF-8 bytes of output so far: an upper bound of its visible tokens."""
@@ -104,19 +106,21 @@ class Meter:
         return self.finish_reason is not None and not self._choices_open
 
     def usage(self) -> tuple[Usage, UsageSource]:
-        """What the provider reported, hidden reasoning included, as far as it can be true; where it reported nothing, or what it
-        reported came before the end of an answer that broke off, what arrived."""
+        """What the provider reported, hidden reasoning included, as far as it can be true; where it reported nothing, or more
+        arrived after its report than that counts, what arrived."""
         reported = None if self._reported is None else self._believed(self._reported)
-        if reported is not None and (self.is_finished or not self.has_output):
+        is_last_word = self._reported_until is None or self._reported_until == len(self._pieces)
+        if reported is not None and is_last_word:
             return reported, UsageSource.REPORTED
         if not self.has_output:
             return Usage(requests=0), UsageSource.NONE
         written = count_tokens("".join(self._pieces))
         if reported is not None and reported.completion_tokens >= written:
             return reported, UsageSource.REPORTED
-        # A quarter of the bytes is what text takes on average; the bound of the plan is the most it can take.
-        prompt = -(-self._plan.prompt_tokens // 4) if reported is None else reported.prompt_tokens
-        counted = Usage(prompt_tokens=prompt, completion_tokens=written, images=self._plan.images)
+        if reported is not None:  # of the prompt a report knows more than its length: what came from a cache
+            counted = replace(reported, completion_tokens=written)
+        else:  # a quarter of the bytes is what text takes on average; the bound of the plan is the most it can take
+            counted = Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written)
         return self._believed(counted), UsageSource.COUNTED
 
     def _believed(self, usage: Usage) -> Usage:
@@ -138,8 +142,11 @@ class Meter:
         if self.upstream_id is None and isinstance(identity, str):
             self.upstream_id = _storable(identity, 200)
         usage = upstream.get("usage")
-        if isinstance(usage, dict):
-            self._reported = _read_usage(usage) or self._reported
+        reported = _read_usage(usage) if isinstance(usage, dict) else None
+        if reported is not None:
+            self._reported, self._reported_until = reported, None
+        elif self._reported_until is None:
+            self._reported_until = len(self._pieces)
 
     def _choice(self, choice: Any, part: str) -> dict[str, Any]:
         choice = choice if isinstance(choice, dict) else {}

@@ -37,7 +37,7 @@ from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId, new_generation_id
 from bursar.kernel.money import Nanos
-from bursar.providers import Chunk
+from bursar.providers import Chunk, UpstreamFailed
 
 _log = logging.getLogger("bursar.gateway")
 
@@ -228,8 +228,8 @@ class Gateway:
         cost = await self._owed(self._close(run, status, failure))
         if status is GenerationStatus.CANCELLED:
             return
-        if failure is not None and not exchange.started:
-            raise failure
+        if failure is not None and not exchange.started and not (run.meter is not None and run.meter.has_output):
+            raise failure  # of an answer that had begun, its words are charged and go out before the error
         end = b"".join(writer.chunk(chunk) for chunk in late)
         if failure is not None:
             end += writer.failed(failure)
@@ -250,7 +250,13 @@ class Gateway:
             while batch is not None:
                 out: list[bytes] = []
                 for chunk in batch:
-                    ours = meter.take(chunk)
+                    try:
+                        ours = meter.take(chunk)
+                    except (
+                        UpstreamFailed
+                    ):  # junk that nobody had read yet: what came before it is charged, so it is handed on
+                        await exchange.write(b"".join(out))
+                        raise
                     # Bytes are an upper bound of visible tokens: the hold is extended before more than it covers is handed on.
                     missing = meter.pieces_bytes - covered
                     if missing > 0 and not meter.is_finished and run.request.max_tokens is None:
@@ -266,8 +272,7 @@ class Gateway:
                         out.append(writer.chunk(ours))
                 if run.first_token is None and meter.has_output:
                     run.first_token = self._clock.monotonic()
-                if out:
-                    await exchange.write(b"".join(out))
+                await exchange.write(b"".join(out))
                 if is_cut:
                     return
                 batch = await anext(opened.rest, None)

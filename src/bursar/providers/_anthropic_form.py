@@ -686,8 +686,8 @@ class _OpenBlock:
 class MessageStream:
     """The events of one streamed Message → `chat.completion.chunk`s: `take` each event's data, decoded, in order.
 
-    The finish reason and the usage, which Anthropic counts up as it goes, come with the last event. `is_complete` says that it was
-    there; without it the answer was cut.
+    The finish reason and the whole usage, which Anthropic counts up as it goes, come with the last event; the first has that of the
+    prompt. `is_complete` says that the last was there; without it the answer was cut.
     """
 
     def __init__(self, *, created: int, hides_reasoning: bool = False, credential: str | None = None) -> None:
@@ -728,7 +728,8 @@ class MessageStream:
     def _start(self, message: Mapping[str, Any]) -> list[dict[str, Any]]:
         self._head |= {"id": _text(message.get("id")), "model": _text(message.get("model"))}
         self._count_up(message.get("usage"))
-        return [self._chunk({"role": "assistant", "content": ""})]
+        # Already here: of a prompt that was paid for, whatever becomes of the answer, this says what came from a cache.
+        return [_accounted(self._chunk({"role": "assistant", "content": ""}), self._usage)]
 
     def _count_up(self, usage: Any) -> None:
         """Later counts replace earlier ones; a null says nothing."""
