@@ -179,16 +179,41 @@ async def test_of_whatever_bytes_come_the_client_gets_a_whole_answer_and_pays_on
     assert {200, 502} <= statuses <= {200, 400, 404, 502, 503, 504}
 
 
+def words(text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"id": "up-1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+BEFORE_A_FAILURE = {
+    "junk in the same piece": sse(words("one "), words("two ")) + b'data: {"choices": [}}\n\n',
+    "junk in the same piece as the first word": sse(words("one two ")) + b"data: <html>\n\n",
+    "the end, and no end": sse(words("one two ", "stop")),
+}
+"""What a provider says before it breaks off, all of it in one piece."""
+
+
+@pytest.mark.parametrize("name", BEFORE_A_FAILURE)
+async def test_words_that_are_charged_are_handed_on_before_the_error(
+    name: str, database: Database, cast: Cast, checker: KeyChecker
+):
+    async with telling("openai", database, cast, checker) as teller:
+        teller.pieces, teller.closes = [BEFORE_A_FAILURE[name]], True
+        answer = await teller.world.post(BODY)
+        row = await teller.world.only_generation()
+    assert (answer.status, "".join(_texts(told(answer, row)))) == (200, "one two ")
+    assert [each["error"]["code"] for each in answer.chunks if "error" in each] == [502]
+    assert (row.status, row.completion_tokens) == (GenerationStatus.FAILED, 2)
+    assert row.cost_nanos == row.prompt_tokens * PRICES.prompt + 2 * PRICES.completion
+
+
 @pytest.mark.parametrize("prompt", [90_000_000, 30_000])
 async def test_more_than_was_held_takes_what_is_left_and_is_flagged(
     prompt: int, database: Database, cast: Cast, checker: KeyChecker, caplog: pytest.LogCaptureFixture
 ):
     """Reported is more than there can be, and more than the credits: the credits go, the rest is the house's, and it is said."""
-    chunk = {"id": "up-1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
     usage = {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 4_000}}
     async with telling("openai", database, cast, checker) as teller:
         owner, key = await teller.world.make_pool(100_000)
-        teller.pieces = [sse(chunk, usage, "[DONE]")]
+        teller.pieces = [sse(words("Hi", "stop"), usage, "[DONE]")]
         with caplog.at_level(logging.WARNING, logger="bursar"):
             answer = await teller.world.post(BODY, key=key)
         assert json.loads(answer.data[-2])["usage"]["cost"] == 0.0001

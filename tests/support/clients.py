@@ -18,7 +18,7 @@ SCRIPTS = ROOT / "tests" / "clients"
 INSTALL_SECONDS_MAX = 300
 RUN_SECONDS_MAX = 120
 
-ClientName = Literal["anthropic", "openai", "openrouter"]
+ClientName = Literal["anthropic", "litellm", "openai", "openrouter"]
 
 
 def client_python(name: ClientName) -> Path:
