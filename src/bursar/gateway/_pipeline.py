@@ -252,9 +252,8 @@ class Gateway:
                 for chunk in batch:
                     try:
                         ours = meter.take(chunk)
-                    except (
-                        UpstreamFailed
-                    ):  # junk that nobody had read yet: what came before it is charged, so it is handed on
+                    except UpstreamFailed:
+                        # Junk that nobody had read yet. What came before it is charged, so it is handed on.
                         await exchange.write(b"".join(out))
                         raise
                     # Bytes are an upper bound of visible tokens: the hold is extended before more than it covers is handed on.
