@@ -62,6 +62,7 @@ def demand(*models: str, **more: Any) -> Demand:
         preferences=Preferences(**preferences),
         parameters=frozenset(more.get("parameters", ())),
         prompt_tokens_least=more.get("prompt_tokens_least", 0),
+        reasoning_tokens=more.get("reasoning_tokens", 0),
     )
 
 
@@ -194,6 +195,9 @@ def test_without_max_tokens_a_hold_covers_a_named_number_of_tokens_and_never_mor
     assert covered(stream=True) == STREAM_TOKENS
     assert covered() == 4096 < WHOLE_ANSWER_TOKENS
     assert covered(max_tokens=7, choices=2) == 14
+    assert covered(stream=True, reasoning_tokens=2_000) == STREAM_TOKENS + 2_000
+    assert covered(stream=True, reasoning_tokens=9_000) == 4096
+    assert covered(max_tokens=7, reasoning_tokens=2_000) == 7
 
 
 def test_a_prompt_is_never_held_for_beyond_the_context():

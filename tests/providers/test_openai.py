@@ -153,7 +153,7 @@ async def test_words_that_openai_refuses_are_not_sent() -> None:
     async with serving(handler) as (upstream, to):
         more = {"reasoning": {"effort": "low"}, "cache_control": {"type": "ephemeral"}, "anthropic_beta": ["a"]}
         await upstream.complete(call(to.base_url, body={**to.body, **more}))
-    assert seen.keys() == {"messages", "temperature", "model"}
+    assert seen.keys() == {"messages", "temperature", "model", "reasoning_effort"}
 
 
 async def test_no_credential_is_sent_where_there_is_none() -> None:

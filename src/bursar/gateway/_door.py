@@ -88,6 +88,8 @@ class ChatRequest:
     images: int
     prompt_tokens_least: int = 0
     """A lower bound, for leaving out endpoints whose context is too short in any case."""
+    reasoning_tokens: int = 0
+    """How many tokens of thinking it asks for on top of an answer; only where it sets no `max_tokens`, which covers both."""
     echo: Mapping[str, Any] = field(default_factory=dict)
     """What the skin wants to see again when it writes the answer."""
 
@@ -177,7 +179,23 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
         prompt_tokens_bound=bound,
         images=images,
         prompt_tokens_least=least,
+        reasoning_tokens=_reasoning_tokens(fields),
     )
+
+
+def _reasoning_tokens(fields: Mapping[str, Any]) -> int:
+    reasoning = fields.get("reasoning")
+    if reasoning is None:
+        return 0
+    if not isinstance(reasoning, dict):
+        raise InvalidRequest('reasoning: an object like {"effort": "low"} is required.', field="reasoning")
+    budget = reasoning.get("max_tokens")
+    if budget is None:
+        return 0
+    if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= MAX_TOKENS_MAX:
+        wanted = f"a whole number from 1 to {MAX_TOKENS_MAX} is required."
+        raise InvalidRequest(f"reasoning.max_tokens: {wanted}", field="reasoning")
+    return budget
 
 
 def _for_providers(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,6 +168,9 @@ class Meter:
         done = {"index": index, part: content, "finish_reason": None if native is None else self.finish_reason}
         done["native_finish_reason"] = native
         done["logprobs"] = choice.get("logprobs")
+        stopped_at = choice.get("stop_sequence", choice.get("stop_reason"))  # Anthropic's word, and vLLM's
+        if isinstance(stopped_at, str):
+            done["stop_sequence"] = stopped_at
         return done
 
 

@@ -374,6 +374,7 @@ def _demand(request: ChatRequest, operation: Operation, caller: Caller) -> Deman
         operation=operation,
         parameters=PARAMETERS.intersection(request.body),
         prompt_tokens_least=request.prompt_tokens_least,
+        reasoning_tokens=request.reasoning_tokens,
         session=None if request.session_id is None else f"{caller.owner}/{request.session_id}",
     )
 

@@ -42,8 +42,8 @@ class MessagesWriter:
         self._blocks = form.Blocks(generation)
         self._begun = False
         self._failed = False
-        self._finish: Any = None
-        self._native: Any = None
+        self._last: dict[str, Any] = {}
+        """The choice that said why it ended."""
 
     def chunk(self, chunk: Chunk) -> bytes:
         value = chunk.value
@@ -55,7 +55,7 @@ class MessagesWriter:
             delta = choice.get("delta")
             events += self._blocks.take(delta if isinstance(delta, dict) else {})
             if choice.get("finish_reason") is not None:
-                self._finish, self._native = choice["finish_reason"], choice.get("native_finish_reason")
+                self._last = choice
         return _events(events)
 
     def failed(self, error: BursarError) -> bytes:
@@ -66,7 +66,7 @@ class MessagesWriter:
         if self._failed:
             return b""  # Anthropic's clients raise at the error; nothing is expected after it
         events = self._begin(None, None) + list(self._blocks.finish())
-        stopped = form.stop(self._finish, self._native, self._stops, called=self._blocks.called)
+        stopped = form.stop(self._last, self._stops, called=self._blocks.called)
         usage = form.usage(None if closing is None else closing["usage"])
         events.append({"type": "message_delta", "delta": stopped, "usage": usage, **form.routed(closing)})
         events.append({"type": "message_stop"})

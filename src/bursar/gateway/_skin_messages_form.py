@@ -365,7 +365,7 @@ def message(answer: Mapping[str, Any], stops: Any) -> Json:
     return {
         **head(str(answer["id"]), answer.get("model"), answer.get("provider")),
         "content": content,
-        **stop(choice.get("finish_reason"), choice.get("native_finish_reason"), stops, called=blocks.called),
+        **stop(choice, stops, called=blocks.called),
         "usage": usage(answer.get("usage")),
         **routed(answer),
     }
@@ -392,16 +392,26 @@ def head(identity: str, model: Any, provider: Any) -> Json:
     }
 
 
-def stop(finish: Any, native: Any, stops: Any, *, called: bool) -> Json:
-    """`stop_reason` and `stop_sequence`: the provider's own word where it is one of Anthropic's, else what our word means there.
+def stop(choice: Mapping[str, Any], stops: Any, *, called: bool) -> Json:
+    """`stop_reason` and `stop_sequence` of a choice that ended: the provider's own word where it is one of Anthropic's, else what
+    our word means there.
 
-    `called`: a tool was called, which some servers end with a mere stop. Which sequence it was is known where there was only one.
+    `called`: a tool was called, which some servers end with a mere stop. Which sequence it was is known where the provider tells,
+    or where there was only one.
     """
-    reason = native if isinstance(native, str) and native in _NATIVE_STOPS else _STOPS.get(str(finish))
+    native, sequences = choice.get("native_finish_reason"), stops if isinstance(stops, list) else []
+    known = isinstance(native, str) and native in _NATIVE_STOPS
+    reason = native if known else _STOPS.get(str(choice.get("finish_reason")))
+    hit = choice.get("stop_sequence") if choice.get("stop_sequence") in sequences else None
+    if hit is not None and reason == "end_turn" and not known:
+        reason = "stop_sequence"
     if called and reason == "end_turn":
         reason = "tool_use"
-    one = stops[0] if reason == "stop_sequence" and isinstance(stops, list) and len(stops) == 1 else None
-    return {"stop_reason": reason, "stop_sequence": one}
+    if reason != "stop_sequence":
+        hit = None
+    elif hit is None and len(sequences) == 1:
+        hit = sequences[0]
+    return {"stop_reason": reason, "stop_sequence": hit}
 
 
 def usage(ours: Any) -> Json:

@@ -104,7 +104,8 @@ class Refusal:
 class Demand:
     """What a request needs, whatever its protocol. Bounds are upper bounds, in tokens, but for `prompt_tokens_least`.
 
-    `parameters`: those of `PARAMETERS` that it sets. `session`: names its owner and session, whose prompt caches may be warm.
+    `parameters`: those of `PARAMETERS` that it sets. `reasoning_tokens`: the budget for thinking, which comes on top where there is no
+    `max_tokens`. `session`: names its owner and session, whose prompt caches may be warm.
     """
 
     models: tuple[str, ...]
@@ -117,6 +118,7 @@ class Demand:
     operation: Operation = "chat"
     parameters: frozenset[str] = frozenset()
     prompt_tokens_least: int = 0
+    reasoning_tokens: int = 0
     session: str | None = None
 
 
@@ -265,7 +267,8 @@ def _attempt(endpoint: Endpoint, pricing: Pricing, demand: Demand) -> Attempt:
         most = min(demand.max_tokens, most)
         covered = most
     else:
-        covered = min(most, STREAM_TOKENS if demand.stream else WHOLE_ANSWER_TOKENS)
+        # Thinking may never be seen, so that no stream could show how it grows: its budget is covered from the start.
+        covered = min(most, (STREAM_TOKENS if demand.stream else WHOLE_ANSWER_TOKENS) + demand.reasoning_tokens)
     return Attempt(endpoint, pricing, covered * demand.choices, most * demand.choices)
 
 

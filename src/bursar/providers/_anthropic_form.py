@@ -423,7 +423,7 @@ def _thinking(chat: Mapping[str, Any], version: Version | None, off: dict[str, A
     budget = _whole(reasoning.get("max_tokens"), "reasoning.max_tokens")
     if effort not in (None, "none") and budget is not None:
         raise UpstreamRefused("reasoning: effort and max_tokens exclude each other.", remedy="Keep one of them.")
-    hidden = reasoning.get("exclude") is True
+    hidden = reasoning.get("exclude") is True or chat.get("include_reasoning") is False
     adaptive = version is not None and version >= _ADAPTIVE_SINCE
     stated = _effort(chat.get("verbosity"), "verbosity") if adaptive else None
     config: dict[str, Any] | None
@@ -575,7 +575,9 @@ def completion(
         "object": "chat.completion",
         "created": created,
         "model": _text(message.get("model")),
-        "choices": [{**choice, "finish_reason": reason if isinstance(reason, str) else "end_turn"}],
+        "choices": [
+            {**choice, "finish_reason": reason if isinstance(reason, str) else "end_turn", **_stopped_at(message)}
+        ],
     }
     return _accounted(answer, message.get("usage"))
 
@@ -631,6 +633,11 @@ def _refusal(of: Mapping[str, Any]) -> str | None:
     details = of.get("stop_details")
     explanation = details.get("explanation") if isinstance(details, dict) else None
     return explanation if of.get("stop_reason") == "refusal" and isinstance(explanation, str) else None
+
+
+def _stopped_at(of: Mapping[str, Any]) -> dict[str, str]:
+    """`stop_sequence` of a choice, which OpenAI has no word for: which of the client's sequences ended the answer."""
+    return {"stop_sequence": of["stop_sequence"]} if isinstance(of.get("stop_sequence"), str) else {}
 
 
 def _accounted(answer: dict[str, Any], usage: Any) -> dict[str, Any]:
@@ -803,7 +810,10 @@ class MessageStream:
         reason = self._end.get("stop_reason")
         refusal = _refusal(self._end)
         last = self._chunk({} if refusal is None else {"refusal": refusal})
-        last["choices"][0]["finish_reason"] = reason if isinstance(reason, str) else "end_turn"
+        last["choices"][0] |= {
+            "finish_reason": reason if isinstance(reason, str) else "end_turn",
+            **_stopped_at(self._end),
+        }
         counted = _accounted({**self._head, "choices": []}, self._usage)
         return [*chunks, last, counted]
 

@@ -32,6 +32,13 @@ from bursar.providers._http import (
     failure_of_response,
     upstream_failure,
 )
+from bursar.providers._openai_form import (
+    hides_reasoning,
+    openai_body,
+    openrouter_body,
+    takes_our_form,
+    without_thoughts,
+)
 from bursar.providers._sse import SseParser, SseTooLarge
 from bursar.providers._usage import normalise_usage
 
@@ -44,8 +51,6 @@ EMBEDDINGS = "/embeddings"
 _DONE = b"[DONE]"
 _NULL = (b":null", b": null")
 _TEXT = (b':"', b': "')
-_NOT_OPENAIS = ("stream", "cache_control", "reasoning", "anthropic_beta")
-"""`stream` is set here; the others OpenAI refuses."""
 
 
 class OpenAiUpstream:
@@ -58,13 +63,13 @@ class OpenAiUpstream:
         answer = await self._whole(call, CHAT)
         if not _is_completion(answer):
             raise junk_answer()
-        return normalise_usage(answer)
+        return normalise_usage(without_thoughts(answer, "message") if hides_reasoning(call.body) else answer)
 
     async def embed(self, call: ChatCall) -> dict[str, Any]:
         return read_embeddings(await self._whole(call, EMBEDDINGS), count_inputs(call.body))
 
     async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
-        reader = _Reader(call.credential)
+        reader = _Reader(call.credential, hides_reasoning=hides_reasoning(call.body))
         response: HttpResponse | None = None
         try:
             response = await self._opened(call, CHAT, streaming=True)
@@ -137,8 +142,9 @@ class OpenAiUpstream:
 class _Reader:
     """The events of one stream → chunks. What fails is kept in `failure`: the chunks before it are handed on first."""
 
-    def __init__(self, credential: str | None) -> None:
+    def __init__(self, credential: str | None, *, hides_reasoning: bool = False) -> None:
         self._parser = SseParser()
+        self._hides_reasoning = hides_reasoning
         self._credential = credential
         self.before_output = True
         self.finished = False
@@ -168,7 +174,7 @@ class _Reader:
     def _chunks(self, events: list[bytes]) -> list[Chunk]:
         chunks: list[Chunk] = []
         for data in events:
-            if self.before_output or _must_be_read(data):
+            if self.before_output or self._hides_reasoning or _must_be_read(data):
                 if data.strip() == _DONE:
                     self.done = self.finished = True
                     break
@@ -191,6 +197,8 @@ class _Reader:
         if value.get("error"):
             self.failure = failure_in(value["error"], credential=self._credential)
             return None
+        if self._hides_reasoning:
+            without_thoughts(value, "delta")
         self.before_output = self.before_output and not has_output(value)
         self.finished = self.finished or any(choice.get("finish_reason") for choice in value["choices"])
         # Not with its bytes: usage may be put right, and bytes that were several lines must not get into another stream.
@@ -222,11 +230,10 @@ def _finishes(data: bytes) -> bool:
 
 
 def _body(call: ChatCall, *, streaming: bool) -> bytes:
-    body = {**call.body, "model": call.upstream_model}
-    for name in _NOT_OPENAIS:
-        body.pop(name, None)
-    options = body.pop("stream_options", None)
+    said = openrouter_body(call.body) if takes_our_form(call.base_url or "") else openai_body(call.body)
+    body = {**said, "model": call.upstream_model}
     if streaming:
+        options = call.body.get("stream_options")
         body["stream"] = True
         body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     try:

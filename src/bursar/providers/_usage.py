@@ -1,4 +1,5 @@
-"""Brings reported usage into OpenAI's shape: hidden reasoning is a part of the completion tokens."""
+"""Brings reported usage into OpenAI's shape: hidden reasoning is a part of the completion tokens, and what came from a cache is
+told among the details of the prompt."""
 
 from typing import Any
 
@@ -12,6 +13,7 @@ def normalise_usage(answer: dict[str, Any]) -> dict[str, Any]:
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return answer
+    _tell_cached(usage)
     prompt, completion, total = (
         _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
@@ -24,6 +26,18 @@ def normalise_usage(answer: dict[str, Any]) -> dict[str, Any]:
     usage["completion_tokens"] = total - prompt
     usage["completion_tokens_details"] = details
     return answer
+
+
+def _tell_cached(usage: dict[str, Any]) -> None:
+    """DeepSeek and Moonshot count what came from a cache beside the details."""
+    cached = next((found for name in _CACHED if (found := _count(usage.get(name))) is not None), None)
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    if cached is not None and _count(details.get("cached_tokens")) is None:
+        usage["prompt_tokens_details"] = {**details, "cached_tokens": cached}
+
+
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens")
 
 
 def _count(value: object) -> int | None:
