@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from bursar.catalog import Catalog
+from bursar.providers import UpstreamFailed
 from bursar.storage import SYSTEM, Database
 from tests.api.conftest import Api
 from tests.gateway.garbage import garbage_headers
+from tests.gateway.world import PRIME, ScriptedUpstream, World, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -219,6 +222,27 @@ async def test_a_generation_has_all_42_keys_and_the_charge_to_the_nano(api: Api,
         "model_permaslug",
         "provider_name",
     }
+
+
+async def test_the_providers_id_stands_with_the_one_that_answered_and_names_are_what_people_read(api: Api):
+    alpha = provider("alpha")
+    upstream = ScriptedUpstream({"alpha": [whole("Hi", usage=usage(1, 1))], "beta": [UpstreamFailed("It is down.")]})
+    beta = provider("beta")
+    offers = [endpoint(PRIME, alpha, 70, 130), endpoint(PRIME, beta)]
+    world = World(
+        api.world.database,
+        api.world.cast,
+        api.world.checker,
+        upstream=upstream,
+        catalog=Catalog([alpha, beta], [PRIME], offers),
+    )
+    answer = await world.chat(model="acme/prime", key=api.key)
+    data = await api.data("/generation", api.key, params={"id": answer.json["id"]})
+    assert data["provider_name"] == answer.json["provider"] == "Alpha"
+    assert data["upstream_id"] == "up-1"
+    failed, served = data["provider_responses"]
+    assert (failed["provider_name"], failed["status"], "id" in failed) == ("Beta", 502, False)
+    assert (served["provider_name"], served["status"], served["id"]) == ("Alpha", 200, "up-1")
 
 
 async def test_a_generation_is_shown_to_any_key_of_its_owner_and_another_owners_is_as_absent(api: Api):

@@ -77,7 +77,7 @@ async def test_a_stream_has_every_key_that_a_strict_client_requires_and_its_usag
         assert each["object"] == "chat.completion.chunk"
         assert isinstance(each["created"], int)
         assert (each["model"], each["provider"]) == ("demo/echo-1", "Demo")
-        assert "system_fingerprint" in each
+        assert each.get("system_fingerprint", "") is not None, "OpenRouter's TypeScript client refuses null in a chunk"
         for choice in each["choices"]:
             assert choice.keys() >= {"index", "delta", "finish_reason", "native_finish_reason"}
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"

@@ -56,6 +56,13 @@ async def test_usage_reported_before_the_end_does_not_make_the_rest_free(scripte
     assert row.usage_source is UsageSource.COUNTED
 
 
+async def test_a_thought_under_two_names_is_counted_once(scripted: Callable[..., Any]):
+    thought = {"delta": {"reasoning": "one two", "reasoning_content": "one two"}, "index": 0, "finish_reason": None}
+    world = await scripted([chunk(choices=[thought]), chunk(" three"), chunk(finish="stop")], catalog=ALONE)
+    await world.chat(model="acme/prime", stream=True)
+    assert (await world.only_generation()).completion_tokens == 3
+
+
 async def test_an_image_with_a_price_is_charged(scripted: Callable[..., Any]):
     offer = endpoint(PRIME, provider("alpha"))
     assert offer.pricing is not None

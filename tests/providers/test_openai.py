@@ -156,6 +156,31 @@ async def test_words_that_openai_refuses_are_not_sent() -> None:
     assert seen.keys() == {"messages", "temperature", "model", "reasoning_effort"}
 
 
+async def test_what_others_call_reasoning_content_is_reasoning_as_well() -> None:
+    told = completion()
+    told["choices"][0]["message"] |= {"reasoning_content": "Hm"}
+    async with serving(answering(200, told)) as (upstream, to):
+        message = (await upstream.complete(to))["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hello", "reasoning_content": "Hm", "reasoning": "Hm"}
+
+    def thinking(**delta) -> dict:
+        return chunk(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
+
+    events = [
+        thinking(reasoning_content="a"),
+        thinking(reasoning_content="b"),
+        thinking(reasoning_content="twice", reasoning="c"),
+        thinking(content="Hello", reasoning_content=None),
+        chunk(None, "stop"),
+        "[DONE]",
+    ]
+    texts = [event if isinstance(event, str) else json.dumps(event, separators=(",", ":")) for event in events]
+    async with serving(streaming(*texts)) as (upstream, to):
+        deltas = [chunk["choices"][0]["delta"] for chunk in await collected(upstream.stream(to))]
+    assert [delta.get("reasoning") for delta in deltas] == ["a", "b", "c", None, None]
+    assert deltas[3]["content"] == "Hello"
+
+
 async def test_no_credential_is_sent_where_there_is_none() -> None:
     seen = {}
 

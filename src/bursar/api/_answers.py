@@ -59,11 +59,14 @@ def credits_(totals: CreditTotals) -> dict[str, Any]:
 def generation(found: Generation) -> dict[str, Any]:
     cost = to_credits(found.cost_nanos)
     first = found.first_token_ms
+    tried = json.loads(found.attempts)
+    served = next((attempt for attempt in reversed(tried) if attempt["endpoint_id"] == found.endpoint_id), None)
     return {
         "id": found.id,
         "created_at": found.created_at.isoformat().replace("+00:00", "Z"),
         "model": found.model,
-        "provider_name": found.provider,
+        # The name that the answer told, which the activity keeps with the attempt; `provider` is the slug.
+        "provider_name": found.provider if served is None else served["provider_name"],
         "usage": cost,
         "total_cost": cost,
         "is_byok": False,
@@ -104,13 +107,14 @@ def generation(found: Generation) -> dict[str, Any]:
             {
                 "status": attempt["status"],
                 "endpoint_id": attempt["endpoint_id"],
-                "id": found.upstream_id,
+                # A string or nothing: OpenRouter's TypeScript client refuses null.
+                **({"id": found.upstream_id} if attempt is served and found.upstream_id is not None else {}),
                 "is_byok": False,
                 "latency": attempt["latency_ms"],
                 "model_permaslug": attempt["model"],
                 "provider_name": attempt["provider_name"],
             }
-            for attempt in json.loads(found.attempts)
+            for attempt in tried
         ],
         "workspace_id": workspace_of(found.owner_id),
         "session_id": found.session_id,

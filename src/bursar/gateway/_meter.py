@@ -60,15 +60,16 @@ class Meter:
         choices = upstream.get("choices") or []
         if not choices:
             return None
-        return Chunk(
-            value={
-                **self._head,
-                "object": "chat.completion.chunk",
-                "created": self._created,
-                "choices": [self._choice(choice, "delta") for choice in choices],
-                "system_fingerprint": upstream.get("system_fingerprint"),
-            }
-        )
+        ours = {
+            **self._head,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "choices": [self._choice(choice, "delta") for choice in choices],
+        }
+        # In a whole answer it may be null, in a chunk OpenRouter's TypeScript client takes a string or nothing.
+        if isinstance(fingerprint := upstream.get("system_fingerprint"), str):
+            ours["system_fingerprint"] = fingerprint
+        return Chunk(value=ours)
 
     def cut(self) -> Chunk:
         """The clean end of a stream that the credits cover no further."""
@@ -98,7 +99,7 @@ class Meter:
     def closing(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The last chunk of a stream: the usage."""
         head = {**self._head, "object": "chat.completion.chunk", "created": self._created}
-        return {**head, "choices": [], "system_fingerprint": None, "usage": usage}
+        return {**head, "choices": [], "usage": usage}
 
     @property
     def is_finished(self) -> bool:
@@ -181,7 +182,8 @@ def _storable(text: str, most: int) -> str:
 
 def _texts(content: dict[str, Any]) -> Iterable[str]:
     """Every text that a message or a delta carries: content, reasoning, refusal, tool calls."""
-    for name in ("content", "reasoning", "reasoning_content", "refusal"):
+    thought = "reasoning" if content.get("reasoning") else "reasoning_content"  # the same text under two names
+    for name in ("content", thought, "refusal"):
         if isinstance(content.get(name), str) and content[name]:
             yield content[name]
     calls = content.get("tool_calls")

@@ -75,7 +75,7 @@ class ChatWriter:
 
     def failed(self, error: BursarError) -> bytes:
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "native_finish_reason": None}
-        return _event({**self._head, "system_fingerprint": None, "error": error_object(error), "choices": [choice]})
+        return _event({**self._head, "error": error_object(error), "choices": [choice]})
 
     def end(self, closing: dict[str, Any] | None) -> bytes:
         return (_event(closing) if closing is not None else b"") + b"data: [DONE]\n\n"

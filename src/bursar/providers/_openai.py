@@ -37,6 +37,7 @@ from bursar.providers._openai_form import (
     openai_body,
     openrouter_body,
     takes_our_form,
+    with_reasoning,
     without_thoughts,
 )
 from bursar.providers._sse import SseParser, SseTooLarge
@@ -63,7 +64,8 @@ class OpenAiUpstream:
         answer = await self._whole(call, CHAT)
         if not _is_completion(answer):
             raise junk_answer()
-        return normalise_usage(without_thoughts(answer, "message") if hides_reasoning(call.body) else answer)
+        said = without_thoughts if hides_reasoning(call.body) else with_reasoning
+        return normalise_usage(said(answer, "message"))
 
     async def embed(self, call: ChatCall) -> dict[str, Any]:
         return read_embeddings(await self._whole(call, EMBEDDINGS), count_inputs(call.body))
@@ -197,8 +199,7 @@ class _Reader:
         if value.get("error"):
             self.failure = failure_in(value["error"], credential=self._credential)
             return None
-        if self._hides_reasoning:
-            without_thoughts(value, "delta")
+        (without_thoughts if self._hides_reasoning else with_reasoning)(value, "delta")
         self.before_output = self.before_output and not has_output(value)
         self.finished = self.finished or any(choice.get("finish_reason") for choice in value["choices"])
         # Not with its bytes: usage may be put right, and bytes that were several lines must not get into another stream.
@@ -206,17 +207,21 @@ class _Reader:
 
 
 def _must_be_read(data: bytes) -> bool:
-    """Whether an event may be more than a delta: an error, usage, `[DONE]`, junk, several lines.
+    """Whether an event may be more than a delta: an error, usage, `[DONE]`, junk, several lines; or has to be written anew.
 
     Quotes inside a JSON text are escaped, so that what the model writes is not taken for a name.
     """
     if b'"error"' in data or b"\n" in data or not (data.startswith(b'{"') and data.endswith(b"}")):
         return True
-    at = data.find(b'"usage"')
+    return _is_set(data, b'"usage"') or _is_set(data, b'"reasoning_content"')
+
+
+def _is_set(data: bytes, name: bytes) -> bool:
+    at = data.find(name)
     while at >= 0:
-        if not data.startswith(_NULL, at + 7):
+        if not data.startswith(_NULL, at + len(name)):
             return True
-        at = data.find(b'"usage"', at + 7)
+        at = data.find(name, at + len(name))
     return False
 
 

@@ -63,6 +63,16 @@ def without_thoughts(answer: dict[str, Any], part: str) -> dict[str, Any]:
     return answer
 
 
+def with_reasoning(answer: dict[str, Any], part: str) -> dict[str, Any]:
+    """A chunk or a whole answer in which `reasoning_content`, as DeepSeek, Qwen and vLLM call it, stands under our name as well: clients
+    read the one, and some send the other back, which those providers ask for. Returns it, changed in place."""
+    for choice in answer["choices"]:
+        said = choice.get(part)
+        if isinstance(said, dict) and said.get("reasoning_content") is not None and said.get("reasoning") is None:
+            said["reasoning"] = said["reasoning_content"]
+    return answer
+
+
 def _effort(reasoning: Any) -> str | None:
     if not isinstance(reasoning, dict):
         return None
