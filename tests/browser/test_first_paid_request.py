@@ -125,7 +125,7 @@ def test_the_same_without_javascript(server: RunningServer, browser: Browser):
         walk(page, server, "plain@example.com", "nora-plain")
 
 
-PAGES = ("overview", "activity", "keys", "credits")
+PAGES = ("overview", "chat", "models", "models/demo/scholar-1", "activity", "keys", "credits")
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

@@ -1,6 +1,8 @@
 """Chat calls the gateway for whoever is signed in: billed to the context that the URL names, and to nobody else."""
 
+import html
 import json
+import re
 
 import pytest
 from sqlalchemy import select, update
@@ -10,7 +12,7 @@ from bursar.activity import tables as activity_tables
 from bursar.kernel.ids import OwnerId
 from bursar.organizations import tables as organization_tables
 from bursar.storage import SYSTEM, Scope
-from tests.web.cast import ORIGIN
+from tests.web.cast import ORIGIN, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -150,7 +152,8 @@ async def test_the_receipt_of_an_answer_says_what_activity_says(house, ana, max_
     page = await browser.get(receipt["url"].partition("#")[0])
     assert f'id="{generation}"' in page.text
     for path in (f"/personal/chat/answers/{generation}", "/orgs/acme/chat/answers/nonsense"):
-        assert (await browser.get(path)).status_code == 404
+        nothing = await browser.get(path)
+        assert (nothing.status_code, nothing.content) == (204, b"")
     assert (await (await house.signed_in(sam)).get(f"/orgs/acme/chat/answers/{generation}")).status_code == 404
 
 
@@ -166,3 +169,89 @@ async def test_chat_shows_in_the_activity_under_its_own_name_and_can_be_filtered
     assert "demo/with-key" not in only
     assert ",Chat," in (await browser.get("/orgs/acme/activity.csv?key=chat")).text
     assert 'href="/orgs/acme/activity?period=30d&amp;key=chat"' in (await browser.get("/orgs/acme/overview")).text
+
+
+async def plain(browser, message="Hello", base="/orgs/acme", **fields):
+    """The page's form, as a browser without scripts sends it."""
+    return await browser.send(f"{base}/chat", f"{base}/chat", model="demo/echo-1", message=message, **fields)
+
+
+def said(response):
+    """What stands in the conversation, and not in the templates of the script."""
+    log = response.text.partition('id="chat-log"')[2].partition("</ol>")[0]
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", log).split()))
+
+
+async def test_without_scripts_a_form_gives_a_whole_answer_and_its_cost(house, max_, acme):
+    response = await plain(await house.signed_in(max_), "Tell me about leases", system="Be brief.", max_tokens="20")
+    assert response.status_code == 200
+    (row,) = await generations(house)
+    assert (row.owner_id, row.user_id, row.key_id) == (acme.id, max_.id, None)
+    assert (row.streamed, row.app_title, row.completion_tokens) == (False, "Chat", 20)
+    assert await spent(house, acme.id) == row.cost_nanos > 0
+    page = text_of(response)
+    assert "Tell me about leases" in page
+    assert f"{row.prompt_tokens} → 20 tokens" in page
+    assert f'href="/orgs/acme/activity?at={row.id}#{row.id}"' in response.text
+    assert "Be brief." in response.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"message": "  "}, "Write a message first."),
+        ({"max_tokens": "many"}, "A whole number, like 1000."),
+        ({"max_tokens": "0"}, "A whole number, like 1000."),
+        ({"temperature": "hot"}, "A number from 0 to 2, like 0.7."),
+        ({"temperature": "2.1"}, "A number from 0 to 2, like 0.7."),
+        ({"temperature": "NaN"}, "A number from 0 to 2, like 0.7."),
+    ],
+)
+async def test_what_is_wrong_with_the_form_stands_beside_its_field_and_costs_nothing(house, ana, acme, fields, said):
+    response = await plain(await house.signed_in(ana), **{"message": "Hello there", **fields})
+    assert response.status_code == 400
+    assert said in text_of(response)
+    assert fields.get("message") or "Hello there</textarea>" in response.text
+    assert await generations(house) == []
+
+
+async def test_the_form_needs_its_token(house, ana, acme):
+    browser = await house.signed_in(ana)
+    fields = {"model": "demo/echo-1", "message": "Hello", "csrf": "salt.tag"}
+    assert (await browser.post("/orgs/acme/chat", fields)).status_code == 403
+    assert await generations(house) == []
+
+
+async def test_a_member_without_credits_is_told_which_admin_to_ask_and_an_admin_where_to_buy(house, ana, max_):
+    made = await house.add_organization("Empty", "empty", ana, max_)
+    page = await plain(await house.signed_in(max_), base="/orgs/empty")
+    assert page.status_code == 402
+    assert "Only an admin can add credits. Ask Ana Ruiz ( ana@example.com )." in said(page)
+    assert "/credits#buy" not in page.text
+    page = await plain(await house.signed_in(ana), base="/orgs/empty")
+    assert page.status_code == 402
+    assert "Insufficient credits: $0.00 are available. Add credits or choose a cheaper model." in said(page)
+    assert 'href="/orgs/empty/credits#buy"' in page.text
+    assert "Hello</textarea>" in page.text
+    assert await spent(house, made.id) == 0
+
+
+async def test_an_answer_is_shown_as_text_whatever_is_in_it(house, ana, acme):
+    response = await plain(await house.signed_in(ana), "<script>alert(1)</script>")
+    assert response.status_code == 200
+    assert "<script>alert(1)</script>" not in response.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in response.text
+
+
+@pytest.mark.parametrize(
+    ("query", "chosen"),
+    [("", "demo/echo-1"), ("?model=demo/scholar-1", "demo/scholar-1"), ("?model=no/such", "demo/echo-1")],
+)
+async def test_every_model_that_chats_can_be_chosen_with_its_price_beside_it(house, max_, acme, query, chosen):
+    response = await (await house.signed_in(max_)).get(f"/orgs/acme/chat{query}")
+    assert f'value="{chosen}" checked' in response.text
+    assert response.text.count(" checked>") == 1
+    assert 'value="demo/embed-1"' not in response.text
+    page = text_of(response)
+    for price in ("$0.15 in · $0.60 out", "$3.00 in · $15.00 out", "$0.01 per request", "Free"):
+        assert price in page

@@ -8,7 +8,7 @@ from tests.web.cast import text_of
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ("overview", "activity", "activity.csv", "keys", "credits")
+PAGES = ("overview", "chat", "models", "models/demo/echo-1", "activity", "activity.csv", "keys", "credits")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -28,7 +28,7 @@ async def test_posting_into_a_foreign_organization_finds_nothing(house, sam, acm
     assert response.status_code == 404
 
 
-@pytest.mark.parametrize("page", ["overview", "activity", "keys", "credits"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "activity.csv"])
 async def test_every_page_opens_for_member_admin_and_person(house, ana, max_, acme, page):
     for user in (ana, max_):
         browser = await house.signed_in(user)

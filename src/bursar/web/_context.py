@@ -23,7 +23,14 @@ FORM_BYTES_MAX = 64 * 1024
 FORM_FIELDS_MAX = 50
 
 _ROLE_LABELS = {Role.ADMIN: "Admin", Role.MEMBER: "Member", Role.PERSONAL: ""}
-_PATHS = {"overview": "/overview", "activity": "/activity", "keys": "/keys", "credits": "/credits"}
+_PATHS = {
+    "overview": "/overview",
+    "chat": "/chat",
+    "models": "/models",
+    "activity": "/activity",
+    "keys": "/keys",
+    "credits": "/credits",
+}
 
 
 @dataclass

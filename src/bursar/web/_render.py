@@ -25,6 +25,8 @@ __all__ = [
     "usd",
     "usd_cost",
     "usd_exact",
+    "usd_per_million",
+    "usd_price",
 ]
 
 TEMPLATES_DIR = Path(__file__).with_name("templates")
@@ -32,6 +34,7 @@ STATIC_DIR = Path(__file__).with_name("static")
 
 NANOS_PER_CENT = money.NANOS_PER_CREDIT // 100
 NANOS_FINE = money.NANOS_PER_CREDIT // 10**5
+TOKENS_COMPARED = 1_000_000
 DECIMALS_FINE = 5
 """Decimals of an amount below a cent, and of what one request costs."""
 
@@ -96,6 +99,25 @@ def usd_exact(nanos: int) -> str:
     """
     whole, _, decimals = money.format_exact(nanos).replace("-", "−").partition(".")
     return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+
+
+def usd_price(attos: int) -> str:
+    """A price, exactly, at least to the cent.
+
+    >>> usd_price(10**16), usd_price(37_500_000_000), usd_price(0)
+    ('$0.01', '$0.0000000375', '$0.00')
+    """
+    whole, _, decimals = money.price_text(attos).partition(".")
+    return f"${int(whole):,}.{decimals.ljust(2, '0')}"
+
+
+def usd_per_million(attos: int) -> str:
+    """A price per token as people compare them: per million tokens, exactly.
+
+    >>> usd_per_million(150_000_000_000), usd_per_million(3_000_000_000_000), usd_per_million(37_500_000_000)
+    ('$0.15', '$3.00', '$0.0375')
+    """
+    return usd_price(attos * TOKENS_COMPARED)
 
 
 def _cut(nanos: int, decimals: int) -> str:

@@ -1,7 +1,7 @@
 """Every page, and who may enter it."""
 
 from bursar.access import Permission
-from bursar.web import activity, chat, keys, operator, overview, preferences, sandbox, sign_in, sign_up, verify
+from bursar.web import activity, chat, keys, models, operator, overview, preferences, sandbox, sign_in, sign_up, verify
 from bursar.web import credits as credits_page
 from bursar.web._door import Entry, Handler, PageRoute
 
@@ -35,8 +35,12 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/personal", overview.forward, Entry.SIGNED_IN),
     PageRoute("GET", "/orgs/{slug}", overview.forward, Entry.SIGNED_IN),
     *_in_context("GET", "/overview", overview.show, Permission.SEE_OVERVIEW, "overview"),
+    *_in_context("GET", "/chat", chat.show, Permission.CHAT, "chat"),
+    *_in_context("POST", "/chat", chat.ask, Permission.CHAT, "chat"),
     *_in_context("POST", "/chat/completions", chat.stream, Permission.CHAT, "chat", is_call=True),
     *_in_context("GET", "/chat/answers/{generation}", chat.receipt, Permission.CHAT, "chat", is_call=True),
+    *_in_context("GET", "/models", models.show, Permission.SEE_MODELS, "models"),
+    *_in_context("GET", "/models/{author}/{model}", models.show_one, Permission.SEE_MODELS, "models"),
     *_in_context("GET", "/activity", activity.show, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/activity.csv", activity.export, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/keys", keys.show, Permission.MANAGE_OWN_KEYS, "keys"),

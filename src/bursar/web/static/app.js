@@ -35,6 +35,8 @@ document.addEventListener("submit", (event) => {
     return;
   }
   if (form.method !== "post" || event.defaultPrevented) return;
+  // Conversations stay with whoever had them, also where the next one signs in in the same tab.
+  if (form.getAttribute("action") === "/sign-out") sessionStorage.clear();
   // A second click sends nothing. The button keeps its name and value in the form: only later submits are stopped.
   if (form.dataset.sent) {
     event.preventDefault();
@@ -57,21 +59,25 @@ addEventListener("pageshow", () => {
 });
 
 const copy = async (button) => {
-  const text = button.closest(".b-copy").querySelector("code").textContent;
+  const code = button.closest(".b-copy, .b-id").querySelector("code");
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(code.textContent);
   } catch {
     // Plain HTTP has no clipboard: select the text, so that Ctrl+C copies it.
-    getSelection().selectAllChildren(button.closest(".b-copy").querySelector("code"));
+    getSelection().selectAllChildren(code);
     announce("Press Ctrl+C to copy the selected text");
     return;
   }
   const label = button.querySelector("span");
   button.dataset.label ??= label.textContent;
   label.textContent = "Copied";
+  button.dataset.copied = "true";
   announce("Copied");
   clearTimeout(button.timer);
-  button.timer = setTimeout(() => (label.textContent = button.dataset.label), 2000);
+  button.timer = setTimeout(() => {
+    label.textContent = button.dataset.label;
+    delete button.dataset.copied;
+  }, 2000);
 };
 
 // A link with data-dialog opens that dialog instead of the page it leads to, and fills in what the dialog is about.
