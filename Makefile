@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV := PYTHONPATH=.tools $(PYTHON) -m uv
 BIN := .venv/bin
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test prove check bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -19,6 +19,9 @@ test: .venv/.test ## install what tests need and run them all, on SQLite and Pos
 	@sh tests/install_chromium.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+prove: .venv/.test ## the tests that are scaled down in `make test`, whole (BURSAR_SEED= for another seed, ARGS=)
+	BURSAR_PROVE=1 $(BIN)/python -m pytest -n 2 $$(grep -lr "tests.support.scale import" tests) $(ARGS)
+
 check: .venv/.test ## ruff, mypy --strict, the floors
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
@@ -30,7 +33,7 @@ bench: .venv/.test ## measure start-up, memory and CPU per request
 	@$(BIN)/python bench/plane/run.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
-	@for f in run test clients/anthropic clients/openai clients/openrouter; do \
+	@for f in run test clients/anthropic clients/litellm clients/openai clients/openrouter; do \
 	  $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --no-annotate requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 

@@ -43,11 +43,16 @@ def client_python(name: ClientName) -> Path:
 
 
 def run_client(
-    name: ClientName, script: str, env: Mapping[str, str], *, timeout_seconds: float = RUN_SECONDS_MAX
+    name: ClientName,
+    script: str,
+    env: Mapping[str, str],
+    *,
+    given: str = "",
+    timeout_seconds: float = RUN_SECONDS_MAX,
 ) -> Any:
     """Runs `tests/clients/<script>` with that client's interpreter; returns the JSON that it printed.
 
-    The script sees `env` and little else. Raises `AssertionError` with its standard error when it fails or prints no JSON.
+    The script sees `env` and little else; `given` is its standard input. Raises `AssertionError` with its standard error when it fails or prints no JSON.
     """
     python = client_python(name)
     with tempfile.TemporaryDirectory(prefix="bursar-client-") as folder:
@@ -56,7 +61,7 @@ def run_client(
                 [python, "-B", SCRIPTS / script],
                 env=clean_environment(env),
                 cwd=folder,
-                stdin=subprocess.DEVNULL,
+                input=given,
                 capture_output=True,
                 text=True,
                 timeout=timeout_seconds,
