@@ -18,7 +18,7 @@ from bursar.cli._serving import bind, log_to_stderr, serve
 from bursar.gateway import Hold, Intent
 from bursar.kernel.ids import OwnerId
 from bursar.kernel.money import Nanos
-from bursar.settings import read_settings
+from bursar.settings import Settings, read_settings
 from bursar.storage import SYSTEM
 
 CATALOG = """
@@ -60,12 +60,11 @@ class StandInFunds:
         """Nothing to give back."""
 
 
-async def main(port: int, data_dir: Path, upstream_port: int) -> None:
+async def make_server(settings: Settings, upstream_port: int) -> tuple[Server, str]:
+    """The server, and a key of it."""
+    data_dir = settings.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / "catalog.toml").write_text(CATALOG.format(port=upstream_port))
-    settings = read_settings({}, data_dir=data_dir, port=port, catalog=data_dir / "catalog.toml")
-    log_to_stderr("warning")
-    listening = bind("127.0.0.1", port)
     installation = await open_installation(settings)
     database = installation.database
     async with database.snapshot(SYSTEM) as snapshot:
@@ -81,6 +80,14 @@ async def main(port: int, data_dir: Path, upstream_port: int) -> None:
     await holder.load()
     server = Server(installation, holder)
     server.gateway._funds = StandInFunds(installation.clock)
+    return server, key
+
+
+async def main(port: int, data_dir: Path, upstream_port: int) -> None:
+    settings = read_settings({}, data_dir=data_dir, port=port, catalog=data_dir / "catalog.toml")
+    log_to_stderr("warning")
+    listening = bind("127.0.0.1", port)
+    server, key = await make_server(settings, upstream_port)
     await serve(server, listening, settings, lambda: print(json.dumps({"key": key}), flush=True))
 
 

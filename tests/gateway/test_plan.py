@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -396,7 +397,7 @@ def test_endpoints_with_an_outage_come_last_and_are_still_tried():
 def test_an_open_circuit_refuses_and_when_nobody_else_is_left_says_when_to_come_back():
     assert tried(near=around(alpha=OPEN)) == ["beta", "gamma"]
     assert rules(near=around(alpha=OPEN)) == {"alpha": "circuit_open"}
-    sooner = replace(OPEN, retry_after_seconds=4)
+    sooner = msgspec.structs.replace(OPEN, retry_after_seconds=4)
     with pytest.raises(EndpointsResting) as refused:
         tried(near=around(alpha=OPEN, beta=sooner), ignore=("gamma",))
     assert (refused.value.status, refused.value.retry_after_seconds) == (503, 4)
@@ -408,7 +409,7 @@ def test_an_open_circuit_refuses_and_when_nobody_else_is_left_says_when_to_come_
 
 
 def test_what_only_the_operator_can_put_right_is_404_and_not_a_matter_of_waiting():
-    broken = replace(OPEN, needs_person=True)
+    broken = msgspec.structs.replace(OPEN, needs_person=True)
     with pytest.raises(NoEndpoints) as refused:
         tried(only=("alpha",), near=around(alpha=broken))
     assert refused.value.status == 404

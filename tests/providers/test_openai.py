@@ -20,6 +20,7 @@ from bursar.kernel.clock import FixedClock
 from bursar.providers import (
     ChatCall,
     Chunk,
+    Deltas,
     OpenAiUpstream,
     Timeouts,
     UpstreamFailed,
@@ -108,8 +109,12 @@ async def failure(of: Awaitable[object]) -> UpstreamFailed:
     return caught.value
 
 
-async def collected(batches: AsyncIterator[list[Chunk]]) -> list[dict]:
-    return [chunk.value async for batch in batches for chunk in batch]
+async def collected(batches: AsyncIterator[list[Chunk | Deltas]]) -> list[dict]:
+    return [chunk.value async for batch in batches for chunk in one_by_one(batch)]
+
+
+def one_by_one(batch: list[Chunk | Deltas]) -> list[Chunk]:
+    return [chunk for each in batch for chunk in (each.chunks() if isinstance(each, Deltas) else [each])]
 
 
 async def test_a_whole_answer_is_asked_for_and_returned() -> None:
@@ -349,7 +354,7 @@ async def test_only_what_must_be_judged_is_decoded_and_the_rest_handed_on_as_it_
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}
     events = [chunk(""), chunk("a"), delta, delta.replace(":null}]", ':"stop"}]'), chunk(choices=[], usage=usage)]
     async with serving(streaming(*events, "[DONE]")) as (upstream, to):
-        chunks = [each async for batch in upstream.stream(to) for each in batch]
+        chunks = [each async for batch in upstream.stream(to) for each in one_by_one(batch)]
     assert [each.has_value for each in chunks] == [True, True, False, False, True]
     assert chunks[2].raw == delta.encode()
     assert chunks[4].value["usage"]["completion_tokens"] == 105
@@ -532,7 +537,7 @@ async def test_ten_thousand_mutated_streams_end_or_fail_as_upstreams_do(anyio_ba
         pieces = [bytes(content[start:end]) for start, end in pairwise([0, *cuts, len(content)])]
         upstream = OpenAiUpstream(clock=FixedClock(NOW), http=Pieces(pieces))
         try:
-            for each in [each async for batch in upstream.stream(call("http://a/v1")) for each in batch]:
+            for each in [one async for batch in upstream.stream(call("http://a/v1")) for one in one_by_one(batch)]:
                 assert b"\n" not in each.raw
                 assert isinstance(each.value["choices"], list)
             end = None

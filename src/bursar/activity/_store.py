@@ -1,10 +1,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 
 from bursar.activity import tables
@@ -38,8 +38,7 @@ class UsageSource(StrEnum):
     """Nothing was produced."""
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True, gc=False):
     """One request. Tokens are the provider's own counts; `attempts` is a JSON array of what was tried and how it ended."""
 
     owner_id: OwnerId
@@ -80,7 +79,7 @@ class Generation:
 ROWS_AT_ONCE = 100
 """Rows in one INSERT: well below what either database takes as parameters."""
 
-_NAMES = tuple(field.name for field in fields(Generation))
+_NAMES = Generation.__struct_fields__
 _HOUR_KEY = ("owner_id", "hour", "key_id", "model", "provider", "user_id")
 _SUMMED = (
     "requests",
@@ -106,7 +105,7 @@ async def record_all(tx: Tx, generations: Sequence[Generation]) -> int:
         part = generations[start : start + ROWS_AT_ONCE]
         added = await tx.returning(
             tx.insert(_generations)
-            .values([asdict(generation) for generation in part])
+            .values([msgspec.structs.asdict(generation) for generation in part])
             .on_conflict_do_nothing(index_elements=["owner_id", "id"])
             .returning(_generations.c.owner_id, _generations.c.id)
         )

@@ -2,7 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+import msgspec
 
 from bursar.kernel import money
 from bursar.kernel.money import Attos, Nanos
@@ -48,8 +50,7 @@ class Pricing:
         return dearest_input(self) == dearest_output(self) == self.request == self.image == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Counts of one request. `cached_tokens` and `cache_write_tokens` are parts of `prompt_tokens`, `reasoning_tokens` of `completion_tokens`."""
 
     prompt_tokens: int = 0
@@ -76,25 +77,34 @@ def explain(pricing: Pricing, usage: Usage) -> list[ChargeLine]:
     A part that claims more than its whole is clamped to it (cache reads first, then cache writes), so that no token is
     charged twice. Raises `ValueError` on a negative count.
     """
-    _refuse_negative(usage)
-    cached = min(usage.cached_tokens, usage.prompt_tokens)
-    written = min(usage.cache_write_tokens, usage.prompt_tokens - cached)
-    reasoning = min(usage.reasoning_tokens, usage.completion_tokens)
-    lines = [
-        ChargeLine("prompt", usage.prompt_tokens - cached - written, pricing.prompt),
-        ChargeLine("input_cache_read", cached, pricing.cache_read),
-        ChargeLine("input_cache_write", written, pricing.cache_write),
-        ChargeLine("completion", usage.completion_tokens - reasoning, pricing.completion),
-        ChargeLine("internal_reasoning", reasoning, pricing.reasoning),
-        ChargeLine("request", usage.requests, pricing.request),
-        ChargeLine("image", usage.images, pricing.image),
-    ]
-    return [line for line in lines if line.count]
+    lines = zip(_KINDS, _priced(pricing, usage), strict=True)
+    return [ChargeLine(kind, count, price) for kind, (count, price) in lines if count]
 
 
 def charge(pricing: Pricing, usage: Usage) -> Nanos:
     """The sum of count times price over the lines of `explain`, rounded up once to a nano. Raises `ValueError` on a negative count."""
-    return money.charge([(line.count, line.price) for line in explain(pricing, usage)])
+    return money.charge(_priced(pricing, usage))
+
+
+_KINDS: tuple[ChargeClass, ...] = get_args(ChargeClass)
+
+
+def _priced(pricing: Pricing, usage: Usage) -> list[tuple[int, Attos]]:
+    """Count and price of each class, in the order of `_KINDS`."""
+    _refuse_negative(usage)
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    cached = min(usage.cached_tokens, prompt)
+    written = min(usage.cache_write_tokens, prompt - cached)
+    reasoning = min(usage.reasoning_tokens, completion)
+    return [
+        (prompt - cached - written, pricing.prompt),
+        (cached, pricing.cache_read),
+        (written, pricing.cache_write),
+        (completion - reasoning, pricing.completion),
+        (reasoning, pricing.reasoning),
+        (usage.requests, pricing.request),
+        (usage.images, pricing.image),
+    ]
 
 
 def dearest_input(pricing: Pricing) -> Attos:

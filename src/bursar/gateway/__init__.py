@@ -3,8 +3,10 @@
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
+from bursar.gateway._exchange import Exchange
 from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
 from bursar.gateway._health import EndpointHealth
+from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
 from bursar.gateway._order import Condition
 from bursar.gateway._pipeline import Gateway
 from bursar.gateway._preferences import InvalidPreference
@@ -17,11 +19,13 @@ __all__ = [
     "Admission",
     "BodyTooLarge",
     "Caller",
+    "ConcurrencyLimits",
     "Condition",
     "DatabaseFunds",
     "Dispatcher",
     "EndpointHealth",
     "EndpointsResting",
+    "Exchange",
     "Funds",
     "Gateway",
     "Hold",
@@ -33,7 +37,9 @@ __all__ = [
     "KeyCaller",
     "MissingCredentials",
     "NoEndpoints",
+    "Overloaded",
     "StickySessions",
+    "TooManyAtOnce",
     "UnknownModel",
     "WrongKindOfKey",
     "encode",

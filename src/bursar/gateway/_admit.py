@@ -46,6 +46,15 @@ class KeyCaller(Caller):
     kind: KeyKind
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the database said of a key's hash, and when (monotonic seconds). `caller`: where the key may be used."""
+
+    key: Key | None
+    caller: KeyCaller | None
+    at: float
+
+
 class Admission:
     """The key cache of one process; hears changes of keys and drops what changed."""
 
@@ -53,7 +62,7 @@ class Admission:
         self._database = database
         self._checker = checker
         self._clock = clock
-        self._cached: OrderedDict[str, tuple[Key | None, float]] = OrderedDict()
+        self._cached: OrderedDict[str, _Found] = OrderedDict()
         self._changes_heard = 0
         self.lookups = 0
         """How often the database was asked; made-up keys never add to it."""
@@ -84,34 +93,40 @@ class Admission:
                 "Missing Authentication header.", remedy="Send your API key as: Authorization: Bearer sk-bursar-v1-…"
             )
         scheme, _, secret = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer":
-            secret = ""
-        if not self._checker.is_ours(secret.strip()):
-            raise InvalidApiKey(
-                "No valid API key was sent: it is not a key of this installation.",
-                remedy="Check that the whole key was copied, and that it was made on this installation.",
-            )
-        key = await self._find(hash_secret(secret.strip()))
+        secret = secret.strip() if scheme.lower() == "bearer" else ""
+        key_hash = hash_secret(secret)
+        found = self._cached.get(key_hash)
+        if found is not None and self._clock.monotonic() - found.at < KEY_FRESH_SECONDS:
+            self._cached.move_to_end(key_hash)
+        else:
+            # Only keys that passed this are ever in the cache.
+            if not self._checker.is_ours(secret):
+                raise InvalidApiKey(
+                    "No valid API key was sent: it is not a key of this installation.",
+                    remedy="Check that the whole key was copied, and that it was made on this installation.",
+                )
+            found = await self._look_up(key_hash)
+        if found.caller is not None:
+            return found.caller
+        key = found.key
         if key is None or key.deleted_at is not None:
             raise InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
-        if key.disabled_at is not None:
-            raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
-        return KeyCaller(key.owner, key.creator, key.id, key.hash, key.kind)
+        raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
 
-    async def _find(self, key_hash: str) -> Key | None:
-        found = self._cached.get(key_hash)
-        if found is not None and self._clock.monotonic() - found[1] < KEY_FRESH_SECONDS:
-            self._cached.move_to_end(key_hash)
-            return found[0]
+    async def _look_up(self, key_hash: str) -> "_Found":
         heard = self._changes_heard
         self.lookups += 1
         async with self._database.snapshot(SYSTEM) as snapshot:
             key = await keys.find_by_hash(snapshot, key_hash)
+        caller = None
+        if key is not None and key.deleted_at is None and key.disabled_at is None:
+            caller = KeyCaller(key.owner, key.creator, key.id, key.hash, key.kind)
+        found = _Found(key, caller, self._clock.monotonic())
         if heard == self._changes_heard:  # else the answer may be older than a change that was already announced
-            self._cached[key_hash] = (key, self._clock.monotonic())
+            self._cached[key_hash] = found
             if len(self._cached) > KEYS_CACHED_MAX:
                 self._cached.popitem(last=False)
-        return key
+        return found
 
     def _forget(self, change: Change) -> None:
         self._changes_heard += 1

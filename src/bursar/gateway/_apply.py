@@ -1,6 +1,6 @@
 """The settlement: charge, activity and last use, in one transaction, once per generation."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from bursar import activity, keys, ledger
 from bursar.activity import Generation

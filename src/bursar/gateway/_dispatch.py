@@ -34,6 +34,7 @@ from bursar.kernel.errors import BursarError
 from bursar.providers import (
     ChatCall,
     Chunk,
+    Deltas,
     Providers,
     UpstreamFailed,
     UpstreamNeedsOperator,
@@ -118,8 +119,8 @@ class OpenedStream:
     """A stream whose first output is here: `begun` holds the chunks up to it. `rest` yields the others and must be closed."""
 
     attempt: Attempt
-    begun: list[Chunk]
-    rest: AsyncGenerator[list[Chunk], None]
+    begun: list[Chunk | Deltas]
+    rest: AsyncGenerator[list[Chunk | Deltas], None]
 
 
 class Dispatcher:
@@ -175,12 +176,15 @@ class Dispatcher:
         async def once(attempt: Attempt) -> OpenedStream:
             upstream = self._providers.upstream_for(attempt.endpoint.provider.protocol)
             rest = upstream.stream(self._call(attempt, body))
-            begun: list[Chunk] = []
+            begun: list[Chunk | Deltas] = []
             try:
                 # A chunk that only names the role is no output yet: until there is some, another endpoint may still be tried.
                 async for batch in rest:
                     begun += batch
-                    if any(has_output(chunk.value) for chunk in batch) or len(begun) >= CHUNKS_BEFORE_OUTPUT_MAX:
+                    if (
+                        any(isinstance(each, Deltas) or has_output(each.value) for each in batch)
+                        or len(begun) >= CHUNKS_BEFORE_OUTPUT_MAX
+                    ):
                         break
                 return OpenedStream(attempt, begun, rest)
             except BaseException:

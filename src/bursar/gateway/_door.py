@@ -1,7 +1,7 @@
 """Stop 1: bytes → request. Parsed once, bounded, with errors that name the field and what to write there."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -10,6 +10,8 @@ from bursar.gateway._preferences import Preferences, read_preferences
 from bursar.kernel.errors import InvalidInput, TooLarge
 
 BODY_BYTES_MAX = 20 * 1024 * 1024
+JSON_DEPTH_MAX = 128
+"""Objects and lists within each other. Tools with deep schemas stay far below it."""
 MODELS_MAX = 8
 CHOICES_MAX = 16
 MAX_TOKENS_MAX = 10_000_000
@@ -59,8 +61,7 @@ class ClientGone(Exception):
     """The client closed the connection; there is nobody to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(msgspec.Struct, frozen=True):
     """What the pipeline reads of the request's headers, cut to what the activity keeps."""
 
     authorization: str | None
@@ -72,8 +73,7 @@ class Headers:
     """Whether the answer says how it was routed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True):
     """`body` is what goes upstream, in OpenAI's shape; `text_bytes` bounds the prompt's tokens."""
 
     models: tuple[str, ...]
@@ -90,7 +90,7 @@ class ChatRequest:
     """A lower bound, for leaving out endpoints whose context is too short in any case."""
     reasoning_tokens: int = 0
     """How many tokens of thinking it asks for on top of an answer; only where it sets no `max_tokens`, which covers both."""
-    echo: Mapping[str, Any] = field(default_factory=dict)
+    echo: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """What the skin wants to see again when it writes the answer."""
 
 
@@ -163,10 +163,7 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
             raise InvalidRequest(
                 f"messages[{number}].content: a string or a list of parts is required.", field="messages"
             )
-    try:
-        bound, images, least = _prompt_bound(messages, fields)
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
+    bound, images, least = _prompt_bound(messages, fields)
     return ChatRequest(
         models=_models(fields),
         stream=_boolean(fields, "stream"),
@@ -262,10 +259,27 @@ def parse_object(body: bytes) -> dict[str, Any]:
             f"The body is not valid JSON: {error}.", remedy="Send a JSON object with Content-Type: application/json."
         ) from None
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
+        raise _too_deep() from None
     if not isinstance(fields, dict):
         raise InvalidRequest("The body must be a JSON object.", remedy='Send {"model": …, "messages": […]}.')
+    if body.count(b"{") + body.count(b"[") > JSON_DEPTH_MAX:  # most bodies have not even so many
+        _require_depth(fields)
     return fields
+
+
+def _require_depth(fields: dict[str, Any]) -> None:
+    """Level by level, so that whatever handles the body later may do so recursively."""
+    level: list[Any] = [fields]
+    for _ in range(JSON_DEPTH_MAX):
+        values = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
+        level = [value for value in values if type(value) in (dict, list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested more than {JSON_DEPTH_MAX} levels deep.", remedy="Send flatter JSON.")
 
 
 def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:

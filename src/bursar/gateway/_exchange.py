@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from bursar.gateway._door import ClientGone, Receive
 
@@ -10,23 +10,55 @@ KEEPALIVE_SECONDS = 10
 """After this long without a chunk a stream gets a comment, so that proxies in between do not think it dead."""
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Result = TypeVar("Result")
+
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 
 
 class Exchange:
-    def __init__(self, receive: Receive, send: Send, generation: str) -> None:
-        self._receive = receive
+    """`tells`: whether the server calls `left` when the client goes; else `receive` is asked, as ASGI says."""
+
+    __slots__ = (
+        "_beat",
+        "_keepalive",
+        "_quiet",
+        "_relaying",
+        "_send",
+        "_tells",
+        "generation",
+        "gone",
+        "receive",
+        "started",
+    )
+
+    def __init__(self, receive: Receive, send: Send, *, tells: bool = False) -> None:
+        self.receive = receive
         self._send = send
-        self._generation = generation.encode()
+        self._tells = tells
+        self.generation = ""
         self.started = False
         """Whether the status line left."""
+        self.gone = False
+        self._relaying: asyncio.Task[Any] | None = None
+        self._keepalive = b""
         self._quiet = True
+        self._beat: asyncio.TimerHandle | None = None
+
+    def left(self) -> None:
+        """The client is gone, or nobody waits any longer: a stream that is being relayed is cut off."""
+        if not self.gone:
+            self.gone = True
+            if self._relaying is not None:
+                self._relaying.cancel()
 
     async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer at once."""
         self.started = True
         pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        pairs += [(b"content-length", str(len(body)).encode()), (b"x-generation-id", self._generation)]
+        pairs += [(b"content-length", b"%d" % len(body)), (b"x-generation-id", self.generation.encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -37,40 +69,54 @@ class Exchange:
         self._quiet = False
         if not self.started:
             self.started = True
-            headers = [
-                (b"content-type", b"text/event-stream; charset=utf-8"),
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),
-                (b"x-generation-id", self._generation),
-            ]
+            headers = [*_STREAM_HEADERS, (b"x-generation-id", self.generation.encode())]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
-    async def while_connected(self, work: Coroutine[Any, Any, Result], keepalive: bytes) -> Result:
-        """The result of `work`, which writes the stream; quiet spells are filled with `keepalive`.
+    async def relay(self, work: Coroutine[Any, Any, None], keepalive: bytes) -> None:
+        """Runs `work`, which writes the stream, until the client leaves; quiet spells are filled with `keepalive`.
 
-        Raises `ClientGone`, having cancelled `work` and waited for it, when the client leaves.
+        Raises `ClientGone`, `work` having been cancelled, when the client leaves first.
         """
-        task = asyncio.create_task(work)
-        gone = asyncio.create_task(self._watch())
-        beat = asyncio.create_task(self._beat(keepalive))
-        try:
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+        if self.gone:
+            work.close()
             raise ClientGone
+        task = self._relaying = asyncio.current_task()
+        assert task is not None
+        watching = None if self._tells else asyncio.create_task(self._watch())
+        self._keepalive = keepalive
+        self._expect_output()
+        try:
+            await work
+        except asyncio.CancelledError:
+            # As `asyncio.timeout` does: only the cancellation that `left` asked for ends here.
+            if self.gone and task.uncancel() == 0:
+                raise ClientGone from None
+            raise
         finally:
-            for helper in (task, gone, beat):
-                helper.cancel()
-            await asyncio.gather(task, gone, beat, return_exceptions=True)
+            self._relaying = None
+            if self._beat is not None:
+                self._beat.cancel()
+            if watching is not None:
+                watching.cancel()
 
-    async def _beat(self, keepalive: bytes) -> None:
-        while True:
-            self._quiet = True
-            await asyncio.sleep(KEEPALIVE_SECONDS)
-            if self._quiet:
-                await self.write(keepalive)
+    def _expect_output(self) -> None:
+        self._quiet = True
+        self._beat = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._on_beat)
+
+    def _on_beat(self) -> None:
+        if self._quiet:
+            beating = asyncio.ensure_future(self.write(self._keepalive))
+            beating.add_done_callback(_look_at)
+        self._expect_output()
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
+        self.left()
+
+
+def _look_at(beating: "asyncio.Future[None]") -> None:
+    """A comment that cannot be sent is no news: whoever writes the stream meets the same."""
+    if not beating.cancelled():
+        beating.exception()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from bursar import activity, ledger
 from bursar.activity import Generation, GenerationStatus
 from bursar.gateway._apply import apply_settlement, apply_void
@@ -36,8 +38,7 @@ class InsufficientCredits(PaymentRequired):
         self.available = available
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True):
     """What is about to be dispatched: the trace that survives whatever happens next."""
 
     owner: OwnerId

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from bursar.activity import UsageSource
 from bursar.catalog import Usage
+from bursar.gateway._wire import encode
 from bursar.gateway.plan import Attempt, Plan
-from bursar.providers import Chunk, count_tokens
+from bursar.providers import Chunk, Deltas, count_tokens, decode_chunk
 
 _log = logging.getLogger("bursar.meter")
 
@@ -33,6 +35,21 @@ _FINISH = {
 }
 
 
+_UNFINISHED = b'"finish_reason":null'
+_HEAD_FIELDS = frozenset(["id", "object", "created", "model"])
+
+
+class Spliced:
+    """Events for the client, made of `deltas` without writing them anew."""
+
+    __slots__ = ("data", "deltas", "text_bytes")
+
+    def __init__(self, data: bytes, deltas: Deltas) -> None:
+        self.data = data
+        self.deltas = deltas
+        self.text_bytes = len("".join(deltas.texts).encode("utf-8", "surrogatepass"))
+
+
 class Meter:
     """One answer from one endpoint, whole or in chunks."""
 
@@ -52,6 +69,8 @@ class Meter:
         self.upstream_id: str | None = None
         self._choices_open: set[int] = set()
         self._embedded = False
+        self._their_head: bytes | None = None
+        self._our_head: bytes | None = None
 
     def take(self, chunk: Chunk) -> Chunk | None:
         """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
@@ -60,16 +79,49 @@ class Meter:
         choices = upstream.get("choices") or []
         if not choices:
             return None
-        ours = {
-            **self._head,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "choices": [self._choice(choice, "delta") for choice in choices],
-        }
+        made = [self._choice(choice, "delta") for choice in choices]
+        return Chunk(value={**self._chunk_head(upstream.get("system_fingerprint")), "choices": made})
+
+    def splice(self, deltas: Deltas) -> "Spliced | None":
+        """The same events with our head in them, not counted yet; None where they have to be taken one by one."""
+        head, data, count = deltas.head, deltas.data, deltas.count
+        if head is None:
+            return None
+        if head != self._their_head:
+            self._their_head, self._our_head = head, self._head_for(head)
+        if self._our_head is None:
+            return None
+        if b'"usage"' in data:
+            data = data.replace(b',"usage":null', b"")
+        if data.count(b"]}\n\n") != count and data.count(b'],"obfuscation":"') != count:
+            return None  # something stands behind the choices, which is not ours to hand on
+        if b'"native_finish_reason"' not in data:
+            if data.count(_UNFINISHED) != count:
+                return None
+            data = data.replace(_UNFINISHED, _UNFINISHED + b',"native_finish_reason":null')
+        return Spliced(data.replace(head, self._our_head), deltas)
+
+    def took(self, spliced: "Spliced") -> None:
+        """Counts what `splice` made, as `take` does."""
+        if self._reported_until is None:
+            self._reported_until = len(self._pieces)
+        self._pieces += spliced.deltas.texts
+        self.pieces_bytes += spliced.text_bytes
+        self._choices_open |= spliced.deltas.choices
+
+    def _head_for(self, head: bytes) -> bytes | None:
+        """Ours in place of an upstream's; None for one that lacks a field which might come later, then."""
+        theirs = decode_chunk(head.removeprefix(b"data: ") + b'"choices":[]}')
+        if theirs is None or not theirs.keys() >= _HEAD_FIELDS:
+            return None
+        self._look(theirs)
+        ours = self._chunk_head(theirs.get("system_fingerprint"))
+        return b"data: " + encode(ours)[:-1] + b","
+
+    def _chunk_head(self, fingerprint: Any) -> dict[str, Any]:
+        head = {**self._head, "object": "chat.completion.chunk", "created": self._created}
         # In a whole answer it may be null, in a chunk OpenRouter's TypeScript client takes a string or nothing.
-        if isinstance(fingerprint := upstream.get("system_fingerprint"), str):
-            ours["system_fingerprint"] = fingerprint
-        return Chunk(value=ours)
+        return {**head, "system_fingerprint": fingerprint} if isinstance(fingerprint, str) else head
 
     def cut(self) -> Chunk:
         """The clean end of a stream that the credits cover no further."""
@@ -98,8 +150,7 @@ class Meter:
 
     def closing(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The last chunk of a stream: the usage."""
-        head = {**self._head, "object": "chat.completion.chunk", "created": self._created}
-        return {**head, "choices": [], "usage": usage}
+        return {**self._chunk_head(None), "choices": [], "usage": usage}
 
     @property
     def is_finished(self) -> bool:
@@ -119,7 +170,7 @@ class Meter:
         if reported is not None and reported.completion_tokens >= written:
             return reported, UsageSource.REPORTED
         if reported is not None:  # of the prompt a report knows more than its length: what came from a cache
-            counted = replace(reported, completion_tokens=written)
+            counted = msgspec.structs.replace(reported, completion_tokens=written)
         else:  # a quarter of the bytes is what text takes on average; the bound of the plan is the most it can take
             counted = Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written)
         return self._believed(counted), UsageSource.COUNTED
@@ -130,9 +181,17 @@ class Meter:
         endpoint = self._attempt.endpoint
         prompt = min(usage.prompt_tokens, max(endpoint.context_length, self._plan.prompt_tokens))
         completion = min(usage.completion_tokens, self._attempt.most_tokens)
-        if (prompt, completion) != (usage.prompt_tokens, usage.completion_tokens):
+        if (
+            prompt == usage.prompt_tokens
+            and completion == usage.completion_tokens
+            and usage.images == self._plan.images
+        ):
+            return usage
+        if prompt < usage.prompt_tokens or completion < usage.completion_tokens:
             _log.warning("%s reported more tokens than there can be: %s", endpoint.id, usage)
-        return replace(usage, prompt_tokens=prompt, completion_tokens=completion, images=self._plan.images)
+        return msgspec.structs.replace(
+            usage, prompt_tokens=prompt, completion_tokens=completion, images=self._plan.images
+        )
 
     @property
     def has_output(self) -> bool:

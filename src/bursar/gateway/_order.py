@@ -8,7 +8,8 @@
 """
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from bursar.catalog import Endpoint, nominal_price
 from bursar.gateway._preferences import Preferences, Sort
@@ -25,8 +26,7 @@ _SYNONYMS = {
 _NEVER = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """How an endpoint did lately.
 
     `has_outage`: a significant one within the last seconds. `is_open`: its circuit refuses for `retry_after_seconds` more;
@@ -50,8 +50,7 @@ def all_healthy(_endpoint_id: str) -> Condition:
     return HEALTHY
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What a plan needs from outside: health, a draw from [0, 1), the endpoints whose caches may be warm."""
 
     health: Health = all_healthy

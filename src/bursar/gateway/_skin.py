@@ -20,6 +20,8 @@ class Writer(Protocol):
 
     keepalive: bytes
     """What is sent after a while without output."""
+    splices: bool
+    """Whether chunks go out as they are: their events may then be handed on without `chunk`."""
 
     def chunk(self, chunk: Chunk) -> bytes:
         """A chunk in our form: our ids in it, a finish reason in the last, no usage."""
@@ -60,6 +62,7 @@ class Skin(Protocol):
 class ChatWriter:
     """Server-sent events of `chat.completion.chunk`s, `[DONE]` at the end."""
 
+    splices = True
     keepalive = EVENT_STREAM_COMMENT
 
     def __init__(self, request: ChatRequest, generation: str, created: int) -> None:

@@ -17,6 +17,7 @@ _CHAT_ONLY = ("messages", "tools", "tool_choice", "functions", "function_call", 
 class CompletionsWriter:
     """Server-sent events of `text_completion`s, `[DONE]` at the end."""
 
+    splices = False
     keepalive = EVENT_STREAM_COMMENT
 
     def __init__(self, request: ChatRequest, generation: str, created: int) -> None:

@@ -33,6 +33,7 @@ class NotOffered(NotFound):
 class MessagesWriter:
     """Anthropic's events: message_start, the blocks' start, deltas and stop, message_delta with the usage, message_stop."""
 
+    splices = False
     keepalive = b'event: ping\ndata: {"type":"ping"}\n\n'
 
     def __init__(self, request: ChatRequest, generation: str) -> None:

@@ -7,8 +7,9 @@ Shapes: the models of the `openrouter` and `openai` clients, which are generated
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from bursar.catalog import Operation
 from bursar.gateway._door import ChatRequest, Headers, InvalidRequest, chat_request, parse_object
@@ -266,6 +267,7 @@ class Output:
 class ResponsesWriter:
     """Numbered events, each with its `event:` line; `[DONE]` at the end, which OpenRouter adds."""
 
+    splices = False
     keepalive = EVENT_STREAM_COMMENT
 
     def __init__(self, request: ChatRequest, generation: str, created: int) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from bursar.catalog import Usage
 from bursar.gateway._funds import InsufficientCredits
+from bursar.gateway._limits import TooManyAtOnce
 from bursar.gateway.plan import WRONG_ENDPOINT, EndpointsResting, NoEndpoints, UnknownModel, WrongEndpoint
 from bursar.kernel import money
 from bursar.kernel.errors import BursarError, InvalidField
@@ -38,6 +39,8 @@ def _metadata(error: BursarError) -> dict[str, Any]:
         metadata["remedy_hint"] = error.remedy
     if isinstance(error, InsufficientCredits):
         metadata["limit_source"] = "openrouter_credits"
+    if isinstance(error, TooManyAtOnce):
+        metadata |= {"limit_source": "openrouter_admission_control", "scope": error.scope}
     if isinstance(error, NoEndpoints | EndpointsResting):
         metadata["excluded_by"] = [{"endpoint": found.endpoint, "rule": found.rule} for found in error.reasons]
     if isinstance(error, InvalidField):

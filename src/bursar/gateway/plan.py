@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import msgspec
+
 from bursar.catalog import Catalog, Endpoint, Model, Operation, Pricing, dearest_input, dearest_output
 from bursar.gateway._order import CALM, Condition, Surroundings, lacking, matches, ordered
 from bursar.gateway._preferences import TOKENS_PER_PRICE, MaxPrice, Preferences, Sort
@@ -100,8 +102,7 @@ class Refusal:
     retry_after_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What a request needs, whatever its protocol. Bounds are upper bounds, in tokens, but for `prompt_tokens_least`.
 
     `parameters`: those of `PARAMETERS` that it sets. `reasoning_tokens`: the budget for thinking, which comes on top where there is no
@@ -122,8 +123,7 @@ class Demand:
     session: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One endpoint to try, its price at hand, and the output tokens (over all choices) that the ceiling covers there.
 
     `most_tokens`: more than that nobody can have written there, whatever is reported.
@@ -135,8 +135,7 @@ class Attempt:
     most_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Attempts in order. `ceiling`: what the dearest of them can cost; `completion_tokens`: the most output it covers."""
 
     model: str

@@ -10,7 +10,8 @@ from bursar.providers._call import (
     Upstream,
     has_output,
 )
-from bursar.providers._chunk import Chunk
+from bursar.providers._chunk import Chunk, decode_chunk
+from bursar.providers._deltas import Deltas
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
 from bursar.providers._embeddings import to_base64, to_floats
 from bursar.providers._errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "AnthropicUpstream",
     "ChatCall",
     "Chunk",
+    "Deltas",
     "DemoUpstream",
     "OpenAiUpstream",
     "Providers",
@@ -49,6 +51,7 @@ __all__ = [
     "UpstreamTimedOut",
     "UpstreamUnable",
     "count_tokens",
+    "decode_chunk",
     "discover_local",
     "has_output",
     "to_base64",

@@ -13,6 +13,7 @@ from bursar.kernel.clock import Clock
 from bursar.providers._anthropic_form import MessagesRequest, MessageStream, completion, messages_request
 from bursar.providers._call import ChatCall, has_output
 from bursar.providers._chunk import Chunk
+from bursar.providers._deltas import Deltas
 from bursar.providers._errors import (
     UpstreamFailed,
     UpstreamNeedsOperator,
@@ -51,7 +52,7 @@ class AnthropicUpstream:
         hides = request.hides_reasoning
         return completion(_decoded(content), created=self._now(), hides_reasoning=hides, credential=call.credential)
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk | Deltas], None]:
         request = messages_request(call.body, call.upstream_model)
         stream = MessageStream(created=self._now(), hides_reasoning=request.hides_reasoning, credential=call.credential)
         before_output = True

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bursar.providers._chunk import Chunk
+from bursar.providers._deltas import Deltas
 
 CONNECT_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 300.0
@@ -44,9 +45,9 @@ class Upstream(Protocol):
         """The whole answer: a `chat.completion` object with at least one choice. `usage` is there if the provider sent one."""
         ...
 
-    def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+    def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk | Deltas], None]:
         """`chat.completion.chunk`s in order, as many at once as arrived together; each has a list `choices` (maybe empty), a
-        last one carries `usage`.
+        last one carries `usage`. `Deltas` stand for several; they come only after the first output.
 
         Ends only when the answer is complete; a stream that breaks off raises. Nothing is sent before the first
         `anext`. Closing the generator (`aclose`) or cancelling the consumer closes the connection to the provider.

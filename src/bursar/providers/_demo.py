@@ -38,6 +38,7 @@ import msgspec
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall
 from bursar.providers._chunk import Chunk
+from bursar.providers._deltas import Deltas
 from bursar.providers._embeddings import to_base64
 from bursar.providers._errors import (
     RETRY_AFTER_SECONDS_DEFAULT,
@@ -140,7 +141,7 @@ class DemoUpstream:
             answer["usage"] = script.usage
         return answer
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk | Deltas], None]:
         script = _script(call)
         await self._fail_early(script.fail)
         await self._wait(DEMO_FIRST_TOKEN_SECONDS)

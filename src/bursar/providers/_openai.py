@@ -12,6 +12,7 @@ import msgspec
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall, has_output
 from bursar.providers._chunk import Chunk, decode_chunk
+from bursar.providers._deltas import Deltas, leading_deltas
 from bursar.providers._embeddings import count_inputs, read_embeddings
 from bursar.providers._errors import (
     UpstreamFailed,
@@ -46,6 +47,8 @@ from bursar.providers._usage import normalise_usage
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a whole JSON answer."""
 ADDRESSES_CACHED_MAX = 1024
+EVENTS_BEFORE_DELTAS_MAX = 8
+"""Of what arrives together, so many events are read one by one in search of the first output."""
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 
@@ -70,7 +73,7 @@ class OpenAiUpstream:
     async def embed(self, call: ChatCall) -> dict[str, Any]:
         return read_embeddings(await self._whole(call, EMBEDDINGS), count_inputs(call.body))
 
-    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk], None]:
+    async def stream(self, call: ChatCall) -> AsyncGenerator[list[Chunk | Deltas], None]:
         reader = _Reader(call.credential, hides_reasoning=hides_reasoning(call.body))
         response: HttpResponse | None = None
         try:
@@ -154,14 +157,37 @@ class _Reader:
         self.done = False
         self.failure: UpstreamFailed | None = None
 
-    def take(self, piece: bytes) -> list[Chunk]:
+    def take(self, piece: bytes) -> list[Chunk | Deltas]:
+        found: list[Chunk | Deltas] = []
         try:
-            return self._chunks(self._parser.feed(piece))
+            for _ in range(EVENTS_BEFORE_DELTAS_MAX):
+                if not (self.before_output and (end := piece.find(b"\n\n") + 2) >= 2 and self.failure is None):
+                    break
+                found += self._chunks(self._parser.feed(piece[:end]))
+                piece = piece[end:]
+            if not self.before_output and not self._hides_reasoning:
+                piece = self._take_deltas(piece, found)
+            if piece and self.failure is None and not self.done:
+                found += self._chunks(self._parser.feed(piece))
         except SseTooLarge:
             self.failure = upstream_failure(TooLarge("event"))
-            return []
+        return found
 
-    def finish(self) -> list[Chunk]:
+    def _take_deltas(self, piece: bytes, found: list[Chunk | Deltas]) -> bytes:
+        """Adds the plain deltas that can be taken together; returns what is left of the piece."""
+        if not self._parser.between_events:
+            end = piece.find(b"\n\n") + 2
+            if end < 2:
+                return piece
+            found += self._chunks(self._parser.feed(piece[:end]))
+            piece = piece[end:]
+        if self._parser.between_events and self.failure is None and not self.done:
+            deltas, piece = leading_deltas(piece)
+            if deltas is not None:
+                found.append(deltas)
+        return piece
+
+    def finish(self) -> list[Chunk | Deltas]:
         """What the end of the stream completes. An event that it cut short is left out; an end too early is a failure."""
         try:
             events = self._parser.finish()
@@ -173,8 +199,8 @@ class _Reader:
             self.failure = cut_answer()
         return chunks
 
-    def _chunks(self, events: list[bytes]) -> list[Chunk]:
-        chunks: list[Chunk] = []
+    def _chunks(self, events: list[bytes]) -> list[Chunk | Deltas]:
+        chunks: list[Chunk | Deltas] = []
         for data in events:
             if self.before_output or self._hides_reasoning or _must_be_read(data):
                 if data.strip() == _DONE:

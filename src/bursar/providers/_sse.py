@@ -41,6 +41,11 @@ class SseParser:
         """Between two events, and not at the start, where a byte order mark may come."""
         self._too_large: SseTooLarge | None = None
 
+    @property
+    def between_events(self) -> bool:
+        """Whether what comes next begins an event."""
+        return self._clean
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes. Raises `SseTooLarge`, once what came before it is handed out."""
         if self._clean and len(chunk) <= self._whole_bytes_max and chunk.endswith(b"\n\n"):

@@ -1,0 +1,90 @@
+"""Stops 5 and 6 of a stream: what the provider sends goes on to the client as it comes, counted."""
+
+from contextlib import aclosing
+
+from bursar.gateway._dispatch import OpenedStream
+from bursar.gateway._exchange import Exchange
+from bursar.gateway._meter import Meter
+from bursar.gateway._run import Run
+from bursar.gateway._skin import Writer
+from bursar.gateway.plan import STREAM_TOKENS, Attempt
+from bursar.providers import Chunk, Deltas, UpstreamFailed
+
+
+class Relay:
+    """`late`: chunks from the end of the answer on; they wait for the settlement."""
+
+    def __init__(self, exchange: Exchange, run: Run, writer: Writer) -> None:
+        self.late: list[Chunk] = []
+        self._exchange = exchange
+        self._run = run
+        self._writer = writer
+        self._covered = 0
+        """Output tokens that the hold covers so far."""
+        self._is_cut = False
+
+    async def run(self) -> None:
+        """Returns at the end of the answer, or where the credits cover no more of it. Raises what `Dispatcher.open` raises and
+        what the stream does."""
+        run = self._run
+        opened = await run.dispatcher.open(run.plan, run.request.body, run.trace)
+        meter = run.measure(opened.attempt)
+        self._covered = opened.attempt.completion_tokens
+        async with aclosing(opened.rest):
+            await self._hand_on(opened, meter)
+
+    async def _hand_on(self, opened: OpenedStream, meter: Meter) -> None:
+        run = self._run
+        batch: list[Chunk | Deltas] | None = opened.begun
+        while batch is not None:
+            out: list[bytes] = []
+            try:
+                for item in batch:
+                    await self._take(item, meter, opened.attempt, out)
+            except UpstreamFailed:
+                # Junk that nobody had read yet. What came before it is charged, so it is handed on.
+                await self._exchange.write(b"".join(out))
+                raise
+            if run.first_token is None and meter.has_output:
+                run.first_token = run.clock.monotonic()
+            await self._exchange.write(b"".join(out))
+            if self._is_cut:
+                return
+            batch = await anext(opened.rest, None)
+
+    async def _take(self, item: Chunk | Deltas, meter: Meter, attempt: Attempt, out: list[bytes]) -> None:
+        if isinstance(item, Chunk):
+            await self._take_one(item, meter, attempt, out)
+            return
+        if self._writer.splices and not self.late and not meter.is_finished:
+            spliced = meter.splice(item)
+            if spliced is not None and await self._covers(attempt, meter.pieces_bytes + spliced.text_bytes):
+                meter.took(spliced)
+                out.append(spliced.data)
+                return
+        for chunk in item.chunks():
+            await self._take_one(chunk, meter, attempt, out)
+
+    async def _take_one(self, chunk: Chunk, meter: Meter, attempt: Attempt, out: list[bytes]) -> None:
+        if self._is_cut:
+            return
+        ours = meter.take(chunk)
+        if not meter.is_finished and not await self._covers(attempt, meter.pieces_bytes):
+            self.late.append(meter.cut())
+            self._is_cut = True
+        elif ours is not None and (self.late or meter.is_finished):
+            self.late.append(ours)
+        elif ours is not None:
+            out.append(self._writer.chunk(ours))
+
+    async def _covers(self, attempt: Attempt, text_bytes: int) -> bool:
+        """Whether the hold covers so much output, extended if need be. Bytes are an upper bound of visible tokens: the hold is
+        extended before more than it covers is handed on."""
+        missing = text_bytes - self._covered
+        if missing <= 0 or self._run.request.max_tokens is not None:
+            return True
+        extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS
+        if not await self._run.extend(attempt, extra):
+            return False
+        self._covered += extra
+        return True
