@@ -696,7 +696,7 @@ def test_there_is_a_limit_to_the_items():
         chat_of([{"role": "user", "content": "x"}] * (ITEMS_MAX + 1))
 
 
-@pytest.mark.parametrize("depth", range(880, 1000, 20))
+@pytest.mark.parametrize("depth", [100, 120, 124, 128, 900, 960, 990])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_json_nested_up_to_the_limit_is_refused_or_answered_whole_but_never_breaks(
     world: World, depth: int, stream: bool
@@ -719,7 +719,7 @@ def test_whatever_was_read_can_be_repeated_in_the_answer_also_from_deeper_in_the
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     answer = {"id": "gen-1", "model": "m", "provider": "P", "created": 0, "choices": [choice], "usage": TOLD}
     outcomes = set()
-    for depth in range(700, 1000):
+    for depth in (*range(100, 140), *range(900, 1000)):
         nested = '{"a":' * depth + "1" + "}" * depth
         tool = f'{{"type": "function", "name": "x", "parameters": {nested}}}'
         request = read(f'{{"model": "m", "input": "Hi", "tools": [{tool}]}}'.encode())

@@ -19,9 +19,6 @@ from bursar.gateway._wire import Refusal, encode, error_object, json_refusal
 from bursar.kernel.errors import BursarError
 from bursar.providers import Chunk
 
-DEPTH_MARGIN = 64
-"""How much deeper than in the request the client's own JSON may sit where the answer repeats it, the call stack included."""
-
 _UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _ERROR_CODES = {400: "invalid_prompt", 403: "permission_denied", 404: "invalid_prompt", 429: "rate_limit_exceeded"}
 """OpenAI's closed set of codes; whatever is not in it is a `server_error`."""
@@ -332,7 +329,6 @@ class ResponsesSkin:
     def parse(self, body: bytes, headers: Headers) -> ChatRequest:
         fields = parse_object(body)
         chat, repeated = to_chat(fields), echo(fields)
-        _require_shallow(repeated)
         return replace(chat_request(chat, headers), echo=repeated)
 
     def whole(self, request: ChatRequest, answer: dict[str, Any]) -> bytes:
@@ -404,20 +400,6 @@ def _usage(chat: Mapping[str, Any]) -> dict[str, Any]:
             "upstream_inference_output_cost": costs["upstream_inference_completions_cost"],
         },
     }
-
-
-def _require_shallow(repeated: Mapping[str, Any]) -> None:
-    """What the answer repeats must not be what makes it impossible to write, after it was paid for.
-
-    It is also all that a client can nest at will and that the door has to write again to know its size.
-    """
-    value: Any = repeated
-    for _ in range(DEPTH_MARGIN):
-        value = [value]
-    try:
-        encode(value)
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", remedy="Send flatter JSON.") from None
 
 
 def _nobody(kind: str, **fields: Any) -> None:
