@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bursar.app import Server
+from bursar.cli._http import protocol_for
 from bursar.cli._socket import listen
 from bursar.kernel.errors import SettingsError
 from bursar.settings import Settings
@@ -20,39 +20,8 @@ from bursar.settings import Settings
 DRAIN_SECONDS_MAX = 120
 """How long running requests may take to end after SIGTERM."""
 BACKLOG = 2048
-HEAD_BYTES_MAX = 64 * 1024
-"""Request line and headers together."""
-
-_REFUSED = b'{"error":{"code":431,"message":"The headers are larger than 64 KiB.","metadata":{"error_type":"invalid_request"}}}'
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: " + str(len(_REFUSED)).encode() + b"\r\n\r\n" + _REFUSED
-)
 
 _log = logging.getLogger("bursar.serve")
-
-
-class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, with a bound on what may come before a body: neither its parser nor uvicorn has one."""
-
-    _head_bytes = 0
-    _in_head = True
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
-
-    def on_message_begin(self) -> None:
-        self._head_bytes, self._in_head = 0, True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
 
 
 class PortInUse(SettingsError):
@@ -104,7 +73,7 @@ async def serve(
         uvicorn.Config(
             server,
             loop="none",
-            http=BoundedHttp,
+            http=protocol_for(server.gateway),
             lifespan="off",
             ws="none",
             log_config=None,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from bursar.catalog import Operation
-from bursar.gateway._door import ChatRequest, Headers, InvalidRequest, chat_request, parse_object
+from bursar.gateway._door import ChatRequest, Headers, chat_request, parse_object
 from bursar.gateway._skin import EVENT_STREAM_COMMENT, Writer
 from bursar.gateway._skin_responses_form import echo, to_chat
 from bursar.gateway._wire import Refusal, encode, error_object, json_refusal
