@@ -861,9 +861,7 @@ def test_json_nested_to_any_depth_is_read_or_refused():
 
 
 @pytest.mark.parametrize("depth", [*range(118, 132, 2), *range(940, 1000, 12)])
-async def test_json_nested_up_to_the_limit_and_beyond_is_refused_or_served_but_never_breaks(
-    world: World, depth: int
-):
+async def test_json_nested_up_to_the_limit_and_beyond_is_refused_or_served_but_never_breaks(world: World, depth: int):
     for body in nested(depth):
         answer = await world.post(body, path=PATH)
         assert answer.status in (200, 400), answer.body
