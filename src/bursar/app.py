@@ -21,6 +21,7 @@ from bursar import catalog, storage
 from bursar.catalog import Catalog, Provider
 from bursar.gateway import (
     Admission,
+    ConcurrencyLimits,
     DatabaseFunds,
     Dispatcher,
     EndpointHealth,
@@ -207,6 +208,9 @@ class Server:
             catalog=catalog_holder,
             clock=clock,
             credits_url=lambda caller: f"{installation.public_url}/credits?owner={caller.owner}",
+            limits=ConcurrencyLimits(
+                settings.concurrency_total, settings.concurrency_per_owner, settings.concurrency_per_key
+            ),
         )
         self.jobs = Jobs(database, self.mailer)
         self._api: asyncio.Future[Asgi] | None = None

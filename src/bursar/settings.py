@@ -51,6 +51,13 @@ class Settings(BaseModel):
         description="Addresses or networks, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     catalog: Path | None = Field(None, description="The operator's catalogue file (TOML); reloaded on SIGHUP.")
+    concurrency_total: int = Field(
+        4_096, ge=1, description="How many requests to models may run at once; more are answered 503 with Retry-After."
+    )
+    concurrency_per_owner: int = Field(
+        1_000, ge=1, description="The same for one organization or person; more are answered 429."
+    )
+    concurrency_per_key: int = Field(256, ge=1, description="The same for one API key; more are answered 429.")
     sign_up: Literal["invitation", "open"] = Field(
         "invitation", description="Who may sign up: those the operator adds (invitation), or anybody (open)."
     )

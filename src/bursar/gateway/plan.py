@@ -11,7 +11,7 @@ import msgspec
 
 from bursar.catalog import Catalog, Endpoint, Model, Operation, Pricing, dearest_input, dearest_output
 from bursar.gateway._order import CALM, Condition, Surroundings, lacking, matches, ordered
-from bursar.gateway._preferences import TOKENS_PER_PRICE, MaxPrice, Preferences, Sort
+from bursar.gateway._preferences import NO_PREFERENCES, TOKENS_PER_PRICE, MaxPrice, Preferences, Sort
 from bursar.kernel import money
 from bursar.kernel.errors import BursarError, InvalidInput, NotFound, Unavailable
 from bursar.kernel.money import Nanos
@@ -274,7 +274,7 @@ def _attempt(endpoint: Endpoint, pricing: Pricing, demand: Demand) -> Attempt:
 def _refusal(endpoint: Endpoint, demand: Demand, variant: str | None, around: Surroundings) -> Refusal | None:
     """The first rule that excludes an endpoint. What the operator and the one who asks want comes before its health."""
     wanted = demand.preferences
-    for rule, check in _RULES:
+    for rule, check in _RULES if wanted is not NO_PREFERENCES else _RULES_OF_EVERYBODY:
         why = check(endpoint, demand, wanted)
         if why is not None:
             return Refusal(endpoint.id, rule, f"{endpoint.provider.name} {why}.")
@@ -378,6 +378,8 @@ _RULES: tuple[tuple[str, Callable[[Endpoint, Demand, Preferences], str | None]],
     ("max_tokens", _max_tokens),
 )
 """Name of the rule, and why an endpoint is excluded by it; None where it is not."""
+_RULES_OF_EVERYBODY = tuple(each for each in _RULES if each[0] in ("no_price", "context_length", "max_tokens"))
+"""Those that do not ask what is wanted: all that is left to judge for a request without a `provider` object."""
 
 
 def _unknown(name: str, catalog: Catalog) -> UnknownModel:
