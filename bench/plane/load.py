@@ -1,12 +1,16 @@
 """A load generator that keeps out of the way: raw keep-alive connections, one request in flight on each.
 
-`python load.py URL KEY CONNECTIONS SECONDS whole|stream` prints one JSON line: requests, seconds, latencies (ms), events.
+`python load.py URL KEYS CONNECTIONS SECONDS EVENTS GAP_MS` prints one JSON line: requests, seconds, latencies (ms), events.
+KEYS is a file with one key a line, used in turn. EVENTS 0 asks for whole answers; else for streams of so many events, GAP_MS apart.
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httptools
@@ -20,8 +24,10 @@ BODY = {
 
 
 class Client(asyncio.Protocol):
-    def __init__(self, request: bytes, until: float, latencies: list[float], done: asyncio.Future[None]) -> None:
-        self.request, self.until, self.latencies, self.done = request, until, latencies, done
+    def __init__(
+        self, requests: Iterator[bytes], until: float, latencies: list[float], done: asyncio.Future[None]
+    ) -> None:
+        self.requests, self.until, self.latencies, self.done = requests, until, latencies, done
         self.events = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -31,7 +37,7 @@ class Client(asyncio.Protocol):
     def _send(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
         self.begun = time.perf_counter()
-        self.transport.write(self.request)
+        self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         self.events += data.count(b"\ndata: ") + data.startswith(b"data: ")
@@ -55,17 +61,27 @@ class Client(asyncio.Protocol):
             self.done.set_exception(error or RuntimeError("closed early"))
 
 
-async def main(url: str, key: str, connections: int, seconds: float, kind: str) -> None:
+def requests_of(url: str, keys: list[str], events: int, gap_ms: str) -> list[bytes]:
     parts = urlsplit(url)
-    body = json.dumps({**BODY, "stream": kind == "stream"}, separators=(",", ":")).encode()
-    request = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    stream = {"stream": True, "max_tokens": events, "user": f"gap-{gap_ms}"} if events else {"stream": False}
+    body = json.dumps({**BODY, **stream}, separators=(",", ":")).encode()
+    return [
+        (
+            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        + body
+        for key in keys
+    ]
+
+
+async def main(url: str, keys: list[str], connections: int, seconds: float, events: int, gap_ms: str) -> None:
+    parts = urlsplit(url)
+    requests = cycle(requests_of(url, keys, events, gap_ms))
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     begun = time.perf_counter()
-    clients = [Client(request, begun + seconds, latencies, loop.create_future()) for _ in range(connections)]
+    clients = [Client(requests, begun + seconds, latencies, loop.create_future()) for _ in range(connections)]
     for client in clients:
         await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
     await asyncio.gather(*(client.done for client in clients))
@@ -85,6 +101,6 @@ async def main(url: str, key: str, connections: int, seconds: float, kind: str) 
 
 
 if __name__ == "__main__":
-    url, key, connections, seconds, kind = sys.argv[1:]
+    url, key_file, connections, seconds, events, gap_ms = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(url, key, int(connections), float(seconds), kind))
+        runner.run(main(url, Path(key_file).read_text().split(), int(connections), float(seconds), int(events), gap_ms))

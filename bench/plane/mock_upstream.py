@@ -1,18 +1,18 @@
 """A provider that costs almost nothing: answers every POST with a fixed completion, or streams a fixed number of events.
 
-Raw asyncio protocol on httptools, so that what is measured is the gateway. `stream: true` in the body asks for a stream;
-`X-Events` and `X-Gap-Ms` (in the environment of the process) say how long it is and how far apart its events are.
+Raw asyncio protocol on httptools, so that what is measured is the gateway. `stream: true` in the body asks for a stream of
+`max_tokens` events; `"user":"gap-5"` says that they are 5 ms apart, else all come at once.
 """
 
 import asyncio
-import os
+import re
 import sys
 
 import httptools
 import uvloop
 
-EVENTS = int(os.environ.get("EVENTS", "100"))
-GAP_MS = float(os.environ.get("GAP_MS", "0"))
+_EVENTS = re.compile(rb'"max_tokens": ?(\d+)')
+_GAP = re.compile(rb'"gap-([\d.]+)"')
 
 _BODY = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1790000000,"model":"prime-1","choices":[{"index":0,'
@@ -44,17 +44,18 @@ _EVENT = _chunked(
     + _PREFIX
     + b'"choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}\n\n'
 )
-_LAST = (
-    _chunked(b"data: " + _PREFIX + b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n')
-    + _chunked(
-        b"data: "
-        + _PREFIX
-        + b'"choices":[],"usage":{"prompt_tokens":24,"completion_tokens":%d,"total_tokens":%d}}\n\n'
-        % (EVENTS, EVENTS + 24)
+
+
+def _last(events: int) -> bytes:
+    usage = b'"choices":[],"usage":{"prompt_tokens":24,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+    return (
+        _chunked(
+            b"data: " + _PREFIX + b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+        )
+        + _chunked(b"data: " + _PREFIX + usage % (events, events + 24))
+        + _chunked(b"data: [DONE]\n\n")
+        + b"0\r\n\r\n"
     )
-    + _chunked(b"data: [DONE]\n\n")
-    + b"0\r\n\r\n"
-)
 
 
 class Upstream(asyncio.Protocol):
@@ -70,22 +71,25 @@ class Upstream(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
-        streams = b'"stream":true' in self.body or b'"stream": true' in self.body
-        self.body = b""
-        if not streams:
+        body, self.body = self.body, b""
+        if b'"stream":true' not in body and b'"stream": true' not in body:
             self.transport.write(_WHOLE)
-        elif GAP_MS == 0:
-            self.transport.write(_HEAD + _FIRST + _EVENT * EVENTS + _LAST)
-        else:
+            return
+        found, gap = _EVENTS.search(body), _GAP.search(body)
+        events = int(found[1]) if found else 100
+        gap_seconds = float(gap[1]) / 1000 if gap else 0.0
+        if gap_seconds:
             self.transport.write(_HEAD + _FIRST)
-            self._next(EVENTS)
+            self._next(events, events, gap_seconds)
+        else:
+            self.transport.write(_HEAD + _FIRST + _EVENT * events + _last(events))
 
-    def _next(self, left: int) -> None:
+    def _next(self, left: int, events: int, gap_seconds: float) -> None:
         if self.transport.is_closing():
             return
-        self.transport.write(_EVENT if left else _LAST)
+        self.transport.write(_EVENT if left else _last(events))
         if left:
-            asyncio.get_running_loop().call_later(GAP_MS / 1000, self._next, left - 1)
+            asyncio.get_running_loop().call_later(gap_seconds, self._next, left - 1, events, gap_seconds)
 
 
 async def main(port: int) -> None:

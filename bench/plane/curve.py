@@ -1,0 +1,39 @@
+"""Does a request cost more in a large installation? The same load on a small one and on a large one, interleaved.
+
+`python bench/plane/curve.py`; takes a few minutes, most of them to make the data.
+"""
+
+import tempfile
+from pathlib import Path
+
+from measure import ROUNDS, median_of, report, running, start_bursar, start_upstream
+
+SIZES = {"small": (10, 100, 0), "large": (10_000, 1_000_000, 1_000_000)}
+"""Organizations, keys (of which at most 1,000 are used), past generations."""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        upstream = start_upstream(folder)
+        subjects = {size: start_bursar(folder / size, upstream, *counts) for size, counts in SIZES.items()}
+        with running(upstream.process, *(subject.process for subject in subjects.values())):
+            rows = []
+            for subject in subjects.values():
+                subject.load(64, seconds=2)  # every key is in the cache
+            for connections in (1, 64):
+                found = {size: [] for size in subjects}
+                for _ in range(ROUNDS):
+                    for size, subject in subjects.items():
+                        found[size].append(subject.measured(connections))
+                cpu = {size: median_of(rounds)["cpu_ms"] for size, rounds in found.items()}
+                growth = cpu["large"] / cpu["small"] - 1
+                shown = f"{cpu['small']:.3f} -> {cpu['large']:.3f}  ({growth:+.0%})"
+                rows.append((f"{connections} at once: CPU-ms per request, small -> large", shown))
+            memory = {size: subject.rss_mb() for size, subject in subjects.items()}
+            rows.append(("resident memory, small -> large", f"{memory['small']:.0f} -> {memory['large']:.0f} MB"))
+    report("curve", rows)
+
+
+if __name__ == "__main__":
+    main()

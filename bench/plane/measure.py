@@ -1,0 +1,133 @@
+"""What the benches of the data plane share: processes on cores, their CPU and memory, one load, one table."""
+
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TICKS = os.sysconf("SC_CLK_TCK")
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = float(os.environ.get("SECONDS", "2"))
+MACHINE = (
+    f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+    f"{platform.system()} {platform.release()}"
+)
+
+
+class Subject:
+    """A process under load. Its CPU is its own (user and system), its children's included."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str], port: int, keys: Path) -> None:
+        self.name, self.process, self.port, self.keys = name, process, port, keys
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def load(self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS) -> dict[str, Any]:
+        done = subprocess.run(
+            self.command(connections, events, gap_ms, seconds), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr[-2000:])
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    def command(self, connections: int, events: int, gap_ms: float, seconds: float) -> list[str]:
+        url = f"http://127.0.0.1:{self.port}/api/v1/chat/completions"
+        arguments = [url, str(self.keys), str(connections), str(seconds), str(events), str(gap_ms)]
+        return ["taskset", "-c", "1", sys.executable, str(HERE / "load.py"), *arguments]
+
+    def measured(self, connections: int, events: int = 0, gap_ms: float = 0) -> dict[str, float]:
+        """CPU per request in ms, and how long requests took."""
+        before = self.cpu_seconds()
+        got = self.load(connections, events, gap_ms)
+        cpu = self.cpu_seconds() - before
+        return {"cpu_ms": cpu / got["requests"] * 1000, "p50_ms": got["p50_ms"], "p99_ms": got["p99_ms"]}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(core: int, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(["taskset", "-c", str(core), *command], stdout=subprocess.PIPE, text=True)
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    if "ready" not in process.stdout.readline():
+        raise SystemExit("it did not start")
+
+
+@contextmanager
+def running(*processes: subprocess.Popen[str] | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process is not None:
+                process.terminate()
+                process.wait(30)
+
+
+def start_upstream(folder: Path) -> Subject:
+    port = free_port()
+    process = start(1, sys.executable, str(HERE / "mock_upstream.py"), str(port))
+    wait_until_ready(process)
+    keys = folder / "no-keys"
+    keys.write_text("none")
+    return Subject("direct", process, port, keys)
+
+
+def start_bursar(folder: Path, upstream: Subject, *counts: int) -> Subject:
+    """With so many organizations, keys and generations."""
+    port = free_port()
+    command = [str(HERE / "stand_in.py"), str(port), str(folder), str(upstream.port), *map(str, counts)]
+    process = start(0, sys.executable, *command)
+    wait_until_ready(process)
+    return Subject("bursar", process, port, folder / "keys")
+
+
+def start_nginx(folder: Path, upstream: Subject) -> Subject | None:
+    if shutil.which("nginx") is None:
+        return None
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(
+        (HERE / "nginx.conf.in").read_text().format(folder=folder, port=port, upstream_port=upstream.port)
+    )
+    process = start(0, "nginx", "-c", str(config))
+    time.sleep(0.5)
+    return Subject("nginx", process, port, upstream.keys)
+
+
+def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+
+
+def report(name: str, rows: list[tuple[str, str]]) -> None:
+    """Prints the table, and keeps it in `bench/results` with the machine it was made on."""
+    print(MACHINE)
+    for label, value in rows:
+        print(f"  {label:56} {value}")
+    out = HERE.parent / "results" / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"machine": MACHINE, "rounds": ROUNDS, "rows": dict(rows)}, indent=2) + "\n")
