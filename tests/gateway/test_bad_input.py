@@ -134,7 +134,7 @@ async def test_json_nested_up_to_the_named_limit_is_served_and_beyond_it_refused
             answer = await world.post(body.encode())
             deep = depth > JSON_DEPTH_MAX
             assert answer.status in ((400,) if deep else (200, 400)), (depth, answer.body)
-            assert deep <= (str(JSON_DEPTH_MAX) in answer.body.decode() or "JSON" in answer.body.decode())
+            assert not deep or (str(JSON_DEPTH_MAX) in answer.body.decode() or "JSON" in answer.body.decode())
             statuses.add(answer.status)
     assert statuses == {200, 400}
     await world.books_are_right()

@@ -161,17 +161,22 @@ class _Reader:
         found: list[Chunk | Deltas] = []
         try:
             for _ in range(EVENTS_BEFORE_DELTAS_MAX):
-                if not (self.before_output and (end := piece.find(b"\n\n") + 2) >= 2 and self.failure is None):
+                end = piece.find(b"\n\n") + 2
+                if end < 2 or not self.before_output or self._is_over:
                     break
                 found += self._chunks(self._parser.feed(piece[:end]))
                 piece = piece[end:]
             if not self.before_output and not self._hides_reasoning:
                 piece = self._take_deltas(piece, found)
-            if piece and self.failure is None and not self.done:
+            if piece and not self._is_over:
                 found += self._chunks(self._parser.feed(piece))
         except SseTooLarge:
             self.failure = upstream_failure(TooLarge("event"))
         return found
+
+    @property
+    def _is_over(self) -> bool:
+        return self.done or self.failure is not None
 
     def _take_deltas(self, piece: bytes, found: list[Chunk | Deltas]) -> bytes:
         """Adds the plain deltas that can be taken together; returns what is left of the piece."""
@@ -181,7 +186,7 @@ class _Reader:
                 return piece
             found += self._chunks(self._parser.feed(piece[:end]))
             piece = piece[end:]
-        if self._parser.between_events and self.failure is None and not self.done:
+        if self._parser.between_events and not self._is_over:
             deltas, piece = leading_deltas(piece)
             if deltas is not None:
                 found.append(deltas)
