@@ -67,8 +67,8 @@ class Deltas:
                 self.choices.add(choice.index)
                 _add_texts(choice.delta, self.texts)
         end = data.find(_CHOICES)
-        head = data[:end]
-        self.head = head if data.count(head) == data.count(_CHOICES) == self.count else None
+        alike = data.count(data[: end + len(_CHOICES)])
+        self.head = data[:end] if alike == data.count(_CHOICES) == self.count else None
 
     def chunks(self) -> Iterator[Chunk]:
         """One by one."""
