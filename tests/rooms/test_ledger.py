@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -32,28 +31,16 @@ from bursar.ledger import (
 )
 from bursar.storage import SYSTEM, Database, Scope
 from tests.conftest import Cast, open_database
+from tests.rooms.books import ACME, AT, GLOBEX, balance, grant, grant_of, tamper, verify
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
-
-ACME = OwnerId("org_acme")
-GLOBEX = OwnerId("org_globex")
-AT = datetime(2026, 11, 24, tzinfo=UTC)
-
-
-def grant_of(owner: OwnerId, name: str, amount: int, reason: str | None = None) -> Transfer:
-    return Transfer(owner, name, TransferKind.GRANT, Account.GRANTS, Account.CREDITS, Nanos(amount), reason=reason)
 
 
 def hold_of(owner: OwnerId, generation: str, amount: int, node: str = "node_test") -> OpenHold:
     return OpenHold(
         owner, GenerationId(generation), Nanos(amount), node, "v1", None, UserId("user_1"), "demo/echo-1", AT
     )
-
-
-async def grant(database: Database, owner: OwnerId, amount: int, name: str = "tr_grant") -> int:
-    async with database.begin(SYSTEM) as tx:
-        return await ledger.post(tx, [grant_of(owner, name, amount)])
 
 
 async def hold(database: Database, owner: OwnerId, generation: str, amount: int) -> None:
@@ -74,17 +61,6 @@ async def settle(database: Database, owner: OwnerId, generation: str, charge: in
 async def void(database: Database, owner: OwnerId, generation: str) -> bool:
     async with database.begin(Scope(owner)) as tx:
         return await ledger.void_hold(tx, owner, GenerationId(generation))
-
-
-async def balance(database: Database, owner: OwnerId) -> tuple[int, int, int]:
-    async with database.snapshot(Scope(owner)) as snapshot:
-        found = await ledger.balance(snapshot, owner)
-    return found.available, found.held, found.spent
-
-
-async def verify(database: Database) -> Verification:
-    async with database.snapshot(SYSTEM) as snapshot:
-        return await ledger.verify(snapshot)
 
 
 async def test_a_grant_is_in_the_balance_and_the_books_add_up_to_zero(database: Database, cast: Cast):
@@ -285,15 +261,6 @@ async def test_transfers_are_listed_by_kind_and_time(fixed_database: Database, f
 # Verification.
 
 
-async def tamper(database: Database, statement: str) -> None:
-    engine = database.owner_engine()
-    async with engine.begin() as connection:
-        if database.dialect == "postgresql":
-            await connection.execute(text("SELECT set_config('bursar.owner', '*', true)"))
-        assert (await connection.execute(text(statement))).rowcount == 1
-    await engine.dispose()
-
-
 WITHOUT_EFFECT = (
     "INSERT INTO transfers (owner_id, id, kind, debit, credit, amount_nanos, at) "
     f"VALUES ('{ACME}', 'x', 'grant', 'system:grants', 'credits', 2, 0)"
@@ -335,7 +302,7 @@ async def test_verification_says_how_things_stand(database: Database):
     await hold(database, ACME, "gen-2", 20)
     await settle(database, ACME, "gen-2", 15)
     assert await verify(database) == Verification(
-        drift=0, accounts=4, transfers=5, open_holds=1, held=10, available=75, spent=15
+        drift=0, accounts=4, transfers=5, open_holds=1, held=10, available=75, spent=15, leased=0, workers=[]
     )
 
 

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, text
 
-from bursar import storage
-from bursar.storage import SYSTEM, Database, metadata
-from bursar.storage._migrate import SchemaNewer
+from bursar import ledger, storage
+from bursar.kernel.ids import GenerationId, OwnerId, WorkerId
+from bursar.kernel.money import Nanos
+from bursar.ledger import Balance
+from bursar.storage import SYSTEM, Database, Scope, metadata
+from bursar.storage._migrate import _SCRIPTS, SchemaNewer
 from tests.conftest import BACKENDS, open_database
 from tests.support.postgres import PostgresServer
 
@@ -80,6 +85,48 @@ async def test_every_check_constraint_that_the_rooms_declare_is_in_the_database(
     assert {name for name in declared if name not in present} == set()
 
 
+async def upgrade_to(database: Database, revision: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(_SCRIPTS))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, revision)
+
+    engine = database.owner_engine()
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
+    await engine.dispose()
+
+
+BOOKS_OF_V0001 = """
+INSERT INTO accounts (owner_id, account, balance_nanos) VALUES
+    ('system', 'system:grants', -100), ('org_acme', 'credits', 60), ('org_acme', 'held', 10), ('org_acme', 'spent', 30);
+INSERT INTO transfers (owner_id, id, kind, debit, credit, amount_nanos, at) VALUES
+    ('org_acme', 'tr_1', 'grant', 'system:grants', 'credits', 100, 1), ('org_acme', 'hold-gen-1', 'hold', 'credits', 'held', 30, 2),
+    ('org_acme', 'charge-gen-1', 'charge', 'held', 'spent', 30, 3), ('org_acme', 'hold-gen-2', 'hold', 'credits', 'held', 10, 4);
+INSERT INTO holds (owner_id, generation_id, amount_nanos, state, node, price_version, user_id, model, opened_at) VALUES
+    ('org_acme', 'gen-1', 30, 'settled', 'node_1', 'v1', 'user_1', 'demo/echo-1', 2),
+    ('org_acme', 'gen-2', 10, 'open', 'node_1', 'v1', 'user_1', 'demo/echo-1', 4)
+"""
+
+
+async def test_books_of_the_first_schema_are_the_same_afterwards_and_can_be_leased_from(empty: Database):
+    await upgrade_to(empty, "v0001")
+    async with empty.begin(SYSTEM) as tx:
+        for statement in BOOKS_OF_V0001.split(";"):
+            await tx.execute(text(statement))
+    assert await storage.migrate(empty) is True
+    acme, worker = OwnerId("org_acme"), WorkerId("node_1.1")
+    async with empty.begin(Scope(acme)) as tx:
+        assert await ledger.balance(tx, acme) == Balance(Nanos(60), Nanos(0), Nanos(10), Nanos(30))
+        await ledger.register_worker(tx, worker, "node_1")
+        assert await ledger.lease(tx, acme, worker, Nanos(100), transfer_id="lease-1") == 60
+        assert await ledger.settle_hold(tx, acme, GenerationId("gen-2"), Nanos(4)) == 4
+    async with empty.snapshot(SYSTEM) as snapshot:
+        found = await ledger.verify(snapshot)
+    assert (found.drift, found.available, found.leased, found.held, found.spent) == (0, 66, 60, 0, 34)
+
+
 async def test_a_database_of_a_later_version_is_refused_and_left_alone(database: Database):
     engine = database.owner_engine()
     async with engine.begin() as connection:
@@ -91,8 +138,6 @@ async def test_a_database_of_a_later_version_is_refused_and_left_alone(database:
 
 
 async def test_a_migration_that_fails_leaves_no_half_schema(empty: Database, monkeypatch: pytest.MonkeyPatch):
-    import alembic.command
-
     real = alembic.command.upgrade
 
     def fails_at_the_end(config, revision):

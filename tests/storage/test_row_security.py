@@ -11,7 +11,7 @@ from bursar import actions, activity, identity, keys, ledger, payments
 from bursar.access import Actor
 from bursar.activity import Generation, GenerationStatus
 from bursar.identity import LinkPurpose
-from bursar.kernel.ids import OwnerId, UserId, new_generation_id, new_purchase_id
+from bursar.kernel.ids import OwnerId, UserId, WorkerId, new_generation_id, new_purchase_id
 from bursar.kernel.money import Nanos
 from bursar.keys import KeyChecker, KeyKind
 from bursar.ledger import OpenHold
@@ -23,8 +23,9 @@ pytestmark = pytest.mark.anyio
 OWNED = sorted(table.name for table in metadata.tables.values() if "owner_id" in table.c)
 PERSONAL = ("sessions", "links")
 SHARED = {"memberships", "organizations"}
-OF_NOBODY = {"users", "outbox", "changes", "installation"}
+OF_NOBODY = {"users", "outbox", "changes", "installation", "workers"}
 APPEND_ONLY = ("transfers", "audit_events")
+WORKER = WorkerId("node_test.1")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ async def fill(database: Database, checker: KeyChecker, owner: OwnerId, user: Us
         await ledger.open_hold(
             tx, OpenHold(owner, generation, Nanos(5), "node_test", "v1", key.id, user, "demo/echo-1", tx.now)
         )
+        await ledger.register_worker(tx, WORKER, "node_test")
+        await ledger.lease(tx, owner, WORKER, Nanos(7), transfer_id="lease-1")
         await activity.record(
             tx, Generation(owner, generation, tx.now, key.id, user, GenerationStatus.OK, "demo/echo-1", "demo/echo-1")
         )
@@ -79,8 +82,15 @@ async def rows(database: Database, scope: Scope, table: Table) -> list[dict[str,
 
 def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
     """A copy of a row under another id, so that only the policy can refuse it."""
-    name = next(name for name in ("id", "generation_id", "token_hash", "account", "model") if name in row)
-    fresh = {"id": "x_1", "generation_id": "gen-x", "token_hash": "x", "account": "spare", "model": "demo/other"}
+    name = next(name for name in ("id", "generation_id", "token_hash", "account", "worker", "model") if name in row)
+    fresh = {
+        "id": "x_1",
+        "generation_id": "gen-x",
+        "token_hash": "x",
+        "account": "spare",
+        "worker": "x",
+        "model": "demo/other",
+    }
     changed = row | {name: fresh[name]}
     changed |= {column: f"x-{row[column]}"[:40] for column in ("hash",) if column in row}
     return changed | other

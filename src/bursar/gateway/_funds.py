@@ -93,8 +93,8 @@ class DatabaseFunds:
                 await ledger.open_hold(tx, opened)
         except InsufficientFunds:
             async with self._database.snapshot(Scope(intent.owner)) as snapshot:
-                available = (await ledger.balance(snapshot, intent.owner)).available
-            raise InsufficientCredits("Insufficient credits.", available=available) from None
+                unleased = (await ledger.balance(snapshot, intent.owner)).unleased  # a hold takes nothing from a lease
+            raise InsufficientCredits("Insufficient credits.", available=unleased) from None
         return Hold(intent.owner, intent.generation, intent.ceiling, opened.opened_at)
 
     def _opened(self, intent: Intent) -> OpenHold:

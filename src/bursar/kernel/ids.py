@@ -20,6 +20,9 @@ TransferId = NewType("TransferId", str)
 EventId = NewType("EventId", str)
 MessageId = NewType("MessageId", str)
 
+WorkerId = NewType("WorkerId", str)
+"""One serving process of one node, the same across restarts: at most 40 characters."""
+
 OwnerId = NewType("OwnerId", str)
 """Whose credits, keys and activity: a `UserId` (personal) or an `OrganizationId`."""
 

@@ -21,7 +21,7 @@ from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind
-from bursar.ledger._store import lock_available, post
+from bursar.ledger._store import lock_credits, post
 from bursar.storage import Snapshot, Tx
 
 _holds = tables.holds
@@ -132,7 +132,7 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
 
 async def _cover(tx: Tx, owner: OwnerId, generation: GenerationId, missing: int) -> int:
     """Moves up to `missing` more into `held`; how much it was. The account is locked first, so that it cannot fall meanwhile."""
-    extra = Nanos(min(missing, await lock_available(tx, owner)))
+    extra = Nanos(min(missing, await lock_credits(tx, owner)))
     if extra > 0:
         await post(
             tx, [_transfer(owner, f"{generation}.rest", TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)]

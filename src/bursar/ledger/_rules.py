@@ -11,9 +11,11 @@ from bursar.kernel.money import NANOS_MAX, Nanos
 
 class Account(StrEnum):
     CREDITS = "credits"
-    """What the owner may still spend."""
+    """What may still be leased or held."""
+    LEASED = "leased"
+    """Handed to workers, who spend it without asking again."""
     HELD = "held"
-    """Reserved for requests that run."""
+    """Reserved for requests that run, one by one, where there is no journal (`durability=database`)."""
     SPENT = "spent"
     """What requests cost, in all."""
     PURCHASES = "system:purchases"
@@ -34,9 +36,18 @@ class TransferKind(StrEnum):
     HOLD = "hold"
     """credits → held, before a request is dispatched."""
     CHARGE = "charge"
-    """held → spent: what the request cost."""
+    """held → spent, or leased → spent: what the request cost."""
     RELEASE = "release"
     """held → credits: what of the hold was not needed."""
+    LEASE = "lease"
+    """credits → leased: a worker's share. The reference is the worker."""
+    RETURN = "return"
+    """leased → credits: what a worker does not need. The reference is the worker."""
+
+
+TRANSFER_ID_CHARACTERS_MAX = 48
+CHAIN_START = "0" * 64
+"""The hash before a worker's first batch."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class Transfer:
     reason: str | None = None
 
     def __post_init__(self) -> None:
+        if not 0 < len(self.id) <= TRANSFER_ID_CHARACTERS_MAX:
+            raise ValueError(f"a transfer's id has 1 to {TRANSFER_ID_CHARACTERS_MAX} characters: {self.id!r}")
         if not 0 < self.amount <= NANOS_MAX:
             raise ValueError(f"a transfer moves a positive 64-bit amount, not {self.amount}")
         if self.debit == self.credit:

@@ -12,9 +12,6 @@ from bursar.ledger import tables
 from bursar.ledger._rules import Account, Transfer, TransferKind, net_changes
 from bursar.storage import Snapshot, Tx
 
-ROWS_AT_ONCE = 200
-"""Rows in one INSERT: well below what either database takes as parameters."""
-
 _accounts = tables.accounts
 _transfers = tables.transfers
 
@@ -36,11 +33,18 @@ class BalanceTooLarge(Conflict):
 
 @dataclass(frozen=True)
 class Balance:
-    """An owner's money. `available` may be spent; `held` is reserved for requests that run; `spent` is the sum of all charges."""
+    """An owner's money. `unleased` is what a lease or a hold may still take; `leased` is with the workers, who spend it; `held` is
+    reserved for requests that run; `spent` is the sum of all charges."""
 
-    available: Nanos
+    unleased: Nanos
+    leased: Nanos
     held: Nanos
     spent: Nanos
+
+    @property
+    def available(self) -> Nanos:
+        """What the owner may spend, wherever it lies."""
+        return Nanos(self.unleased + self.leased)
 
     @property
     def total(self) -> Nanos:
@@ -56,8 +60,11 @@ async def post(tx: Tx, transfers: Sequence[Transfer]) -> int:
     when one would not fit: in all cases the caller's transaction must not commit, and does not, because the error leaves its block.
     """
     fresh: list[Transfer] = []
-    for start in range(0, len(transfers), ROWS_AT_ONCE):
-        fresh += await _insert(tx, transfers[start : start + ROWS_AT_ONCE])
+    for transfer, is_new in await insert(tx, transfers):
+        if is_new:
+            fresh.append(transfer)
+        else:
+            await _require_same(tx, transfer)
     for owner, account, change in net_changes(fresh):
         await _add(tx, owner, account, change)
     return len(fresh)
@@ -67,8 +74,8 @@ async def balance(snapshot: Snapshot, owner: OwnerId) -> Balance:
     return (await balances(snapshot, [owner]))[owner]
 
 
-async def lock_available(tx: Tx, owner: OwnerId) -> Nanos:
-    """What may be spent, held still until the transaction ends (`credits` comes first in the order in which rows are locked)."""
+async def lock_credits(tx: Tx, owner: OwnerId) -> Nanos:
+    """What may be leased or held, kept still until the transaction ends (`credits` comes first in the order in which rows are locked)."""
     found = await tx.scalar(
         select(_accounts.c.balance_nanos)
         .where(_accounts.c.owner_id == owner, _accounts.c.account == Account.CREDITS.value)
@@ -84,7 +91,10 @@ async def balances(snapshot: Snapshot, owners: Iterable[OwnerId]) -> dict[OwnerI
     found: dict[tuple[str, str], int] = {(row.owner_id, row.account): row.balance_nanos for row in rows}
     return {
         owner: Balance(
-            *(Nanos(found.get((owner, account), 0)) for account in (Account.CREDITS, Account.HELD, Account.SPENT))
+            unleased=Nanos(found.get((owner, Account.CREDITS), 0)),
+            leased=Nanos(found.get((owner, Account.LEASED), 0)),
+            held=Nanos(found.get((owner, Account.HELD), 0)),
+            spent=Nanos(found.get((owner, Account.SPENT), 0)),
         )
         for owner in owners
     }
@@ -113,27 +123,32 @@ async def list_transfers(
     return [PostedTransfer(_transfer(row), row.at) for row in rows]
 
 
-async def _insert(tx: Tx, transfers: Sequence[Transfer]) -> list[Transfer]:
-    """Those that were not there before."""
+async def insert(tx: Tx, transfers: Sequence[Transfer]) -> list[tuple[Transfer, bool]]:
+    """Adds the rows and nothing to any balance; each transfer with whether it was new. Of two with one id the first may be new."""
+    if not transfers:
+        return []
     added = await tx.returning(
         tx.insert(_transfers)
-        .values([_row(transfer, tx.now) for transfer in transfers])
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
-        .returning(_transfers.c.owner_id, _transfers.c.id)
+        .returning(_transfers.c.owner_id, _transfers.c.id),
+        [_row(transfer, tx.now) for transfer in transfers],
     )
     new = {(row.owner_id, row.id) for row in added}
-    fresh = [transfer for transfer in transfers if (transfer.owner, transfer.id) in new]
+    found = []
     for transfer in transfers:
-        if (transfer.owner, transfer.id) not in new:
-            await _require_same(tx, transfer)
-    return fresh
+        name = (transfer.owner, transfer.id)
+        found.append((transfer, name in new))
+        new.discard(name)
+    return found
+
+
+async def find_transfer(snapshot: Snapshot, owner: OwnerId, name: str) -> Transfer | None:
+    row = await snapshot.first(select(_transfers).where(_transfers.c.owner_id == owner, _transfers.c.id == name))
+    return None if row is None else _transfer(row)
 
 
 async def _require_same(tx: Tx, transfer: Transfer) -> None:
-    row = await tx.first(
-        select(_transfers).where(_transfers.c.owner_id == transfer.owner, _transfers.c.id == transfer.id)
-    )
-    if row is None or _transfer(row) != transfer:
+    if await find_transfer(tx, transfer.owner, transfer.id) != transfer:
         raise TransferConflict(
             f"Transfer {transfer.id} was posted before with other content "
             f"({format_credits(transfer.amount)} {transfer.kind.value} now).",

@@ -53,3 +53,32 @@ holds = Table(
     sqlite_with_rowid=False,
 )
 """One request's reserve, and the durable trace that it was dispatched; resolved exactly once."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("worker", String(40), primary_key=True),
+    Column("amount_nanos", BigInteger, nullable=False),
+    CheckConstraint("amount_nanos >= 0", name="not_negative"),
+    Index("ix_leases_worker", "worker"),
+    sqlite_with_rowid=False,
+)
+"""Which part of an owner's `leased` account is whose to spend; over all workers they add up to the account."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", String(40), primary_key=True),
+    Column("node", String(40), nullable=False),
+    Column("watermark", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("stopped_at", UtcTime),
+    CheckConstraint("watermark >= 0", name="from_nothing"),
+    sqlite_with_rowid=False,
+)
+"""How far each worker's journal was applied. A watermark never goes back and a worker is never deleted (triggers refuse): either
+would apply settlements twice. Times are the database's."""

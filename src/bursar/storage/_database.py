@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from sqlalchemy import Executable, Row, Table, event, text
@@ -87,6 +87,14 @@ class Snapshot:
     def now(self) -> datetime:
         return self._database.clock.now()
 
+    async def database_time(self) -> datetime:
+        """The one time that several nodes agree on, whatever their own clocks say. On SQLite there is one process, and its clock
+        is that time."""
+        if self.dialect == "sqlite":
+            return self.now
+        moment: datetime = await self.scalar(text("SELECT clock_timestamp()"))
+        return moment.astimezone(UTC)
+
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         rows: Sequence[Row[Any]] = (await self._connection.execute(statement)).all()
         return rows
@@ -115,9 +123,22 @@ class Tx(Snapshot):
         """Runs an insert, update or delete; returns how many rows it touched."""
         return (await self._connection.execute(statement)).rowcount
 
-    async def returning(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Runs a statement with a RETURNING clause."""
-        return (await self._connection.execute(statement)).all()
+    async def execute_each(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Runs one statement for each of `rows` (what its `bindparam`s or columns are), in their order and in one round trip.
+
+        How many rows were touched is not known: only for what cannot miss.
+        """
+        if rows:
+            await self._connection.execute(statement, rows)
+
+    async def returning(
+        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> Sequence[Row[Any]]:
+        """Runs a statement with a RETURNING clause; an insert that names no values takes those of `rows`, many at once.
+
+        Prefer `rows` to `.values([…])`, which is compiled anew each time, at eight times the CPU.
+        """
+        return (await self._connection.execute(statement, rows)).all()
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An insert that can say `on_conflict_do_nothing` and `on_conflict_do_update` on either database."""

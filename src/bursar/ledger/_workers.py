@@ -1,0 +1,108 @@
+"""Workers: who leases, and how far each one's journal was applied. Times are the database's, so that no node's clock matters.
+
+A worker's row is also what its own doings lock first (`lock_worker`): whoever adds to its leases shares the row, whoever takes from
+them (a batch, a return) has it alone among those, and whoever forgets the worker has it alone altogether.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import select, update
+
+from bursar.kernel.errors import Conflict, NotFound
+from bursar.kernel.ids import WorkerId
+from bursar.ledger import tables
+from bursar.ledger._rules import CHAIN_START
+from bursar.storage import Snapshot, Tx
+
+_workers = tables.workers
+
+
+class NoSuchWorker(NotFound):
+    """No worker of this name was ever registered."""
+
+
+class WorkerStopped(Conflict):
+    """The worker was forgotten, and its leases went back to their owners: it has to register again before it leases."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """`watermark` is the last journal record that was applied (0: none), `chain` the hash of the last of `batches` batches.
+
+    `stopped_at` says since when it has no leases and may take none.
+    """
+
+    id: WorkerId
+    node: str
+    watermark: int
+    chain: str
+    batches: int
+    started_at: datetime
+    seen_at: datetime
+    stopped_at: datetime | None
+
+
+class Lock(Enum):
+    """What others may do meanwhile."""
+
+    SHARED = "add to the worker's leases, apply its batches"
+    TAKING = "add to the worker's leases"
+    ALONE = "nothing"
+
+
+async def register_worker(tx: Tx, worker: WorkerId, node: str) -> Worker:
+    """At the start of a process, before it leases. One that was here before goes on behind its watermark."""
+    now = await tx.database_time()
+    again = {"node": node, "started_at": now, "seen_at": now, "stopped_at": None}
+    rows = await tx.returning(
+        tx.insert(_workers)
+        .values(worker=worker, watermark=0, chain=CHAIN_START, batches=0, **again)
+        .on_conflict_do_update(index_elements=["worker"], set_=again)
+        .returning(_workers)
+    )
+    return _worker(rows[0])
+
+
+async def touch_worker(tx: Tx, worker: WorkerId) -> bool:
+    """Says that it is alive; False when it was forgotten meanwhile: then it must not serve on."""
+    now = await tx.database_time()
+    touched = await tx.execute(
+        update(_workers).where(_workers.c.worker == worker, _workers.c.stopped_at.is_(None)).values(seen_at=now)
+    )
+    return touched == 1
+
+
+async def find_worker(snapshot: Snapshot, worker: WorkerId) -> Worker | None:
+    row = await snapshot.first(select(_workers).where(_workers.c.worker == worker))
+    return None if row is None else _worker(row)
+
+
+async def list_workers(snapshot: Snapshot) -> Sequence[Worker]:
+    """All there ever were, by name."""
+    return [_worker(row) for row in await snapshot.all(select(_workers).order_by(_workers.c.worker))]
+
+
+async def lock_worker(tx: Tx, worker: WorkerId, lock: Lock) -> Worker:
+    """Raises `NoSuchWorker`."""
+    query = select(_workers).where(_workers.c.worker == worker)
+    row = await tx.first(query.with_for_update(read=lock is Lock.SHARED, key_share=lock is not Lock.ALONE))
+    if row is None:
+        raise NoSuchWorker(f"There is no worker {worker}.", worker=worker)
+    return _worker(row)
+
+
+def _worker(row: Any) -> Worker:
+    return Worker(
+        WorkerId(row.worker),
+        row.node,
+        row.watermark,
+        row.chain,
+        row.batches,
+        row.started_at,
+        row.seen_at,
+        row.stopped_at,
+    )
