@@ -583,6 +583,8 @@ async def test_the_end_is_sent_after_the_settlement_only(scripted: Callable[...,
 STATELESS: list[Json] = [
     {"store": True},
     {"store": "yes"},
+    {"store": 0},
+    {"background": 0},
     {"previous_response_id": "resp_1"},
     {"previous_response_id": ""},
     {"conversation": "conv_1"},

@@ -150,9 +150,8 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
 
     Raises `InvalidRequest`, naming the field.
     """
-    max_tokens = _integer(fields, "max_completion_tokens", 1, MAX_TOKENS_MAX)
-    if max_tokens is None:
-        max_tokens = _integer(fields, "max_tokens", 1, MAX_TOKENS_MAX)
+    older = _integer(fields, "max_tokens", 1, MAX_TOKENS_MAX)
+    max_tokens = _integer(fields, "max_completion_tokens", 1, MAX_TOKENS_MAX) or older
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages: a list with at least one message is required.", field="messages")
@@ -288,7 +287,9 @@ def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:
         raise InvalidRequest("model: a string like demo/echo-1 is required.", field="model")
     if others is not None and not (isinstance(others, list) and all(isinstance(model, str) for model in others)):
         raise InvalidRequest("models: a list of model ids is required.", field="models")
-    found = tuple(dict.fromkeys([*([first] if first else []), *(others or [])]))
+    if others is not None and len(others) > MODELS_MAX:
+        raise InvalidRequest(f"models: at most {MODELS_MAX}.", field="models")
+    found = tuple(dict.fromkeys(model for model in [first, *(others or [])] if model))
     for model in found:
         if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
             raise InvalidRequest(
@@ -298,8 +299,6 @@ def _models(fields: Mapping[str, Any]) -> tuple[str, ...]:
             )
     if not found:
         raise InvalidRequest("model: name the model to call; GET /api/v1/models lists them.", field="model")
-    if len(found) > MODELS_MAX:
-        raise InvalidRequest(f"models: at most {MODELS_MAX}.", field="models")
     return found
 
 

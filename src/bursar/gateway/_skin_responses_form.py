@@ -107,9 +107,9 @@ def echo(fields: _Fields) -> dict[str, Any]:
 
 
 def _require_stateless(fields: _Fields) -> None:
-    if fields.get("store") not in (None, False):
+    if fields.get("store") is not None and fields["store"] is not False:
         _refuse("store", f"{_STATELESS} Send false, or leave it out.")
-    if fields.get("background") not in (None, False):
+    if fields.get("background") is not None and fields["background"] is not False:
         _refuse("background", f"{_STATELESS} Leave it out.")
     for name in _STORED:
         if fields.get(name) is not None:
