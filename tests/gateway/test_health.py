@@ -17,9 +17,9 @@ from bursar.gateway._health import (
     PAUSE_SECONDS_FIRST,
     PAUSE_SECONDS_MAX,
     PROBE_SECONDS_MAX,
-    Window,
 )
 from bursar.gateway._order import HEALTHY, Condition
+from bursar.gateway._performance import Window
 from bursar.gateway._sticky import SESSION_SECONDS
 from bursar.kernel.clock import FixedClock
 

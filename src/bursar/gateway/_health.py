@@ -1,4 +1,5 @@
 """How each endpoint does, as this worker saw it: recent outages, a circuit breaker, speeds, and a budget for second tries.
+What lists tell of it, over minutes and a day, is `_performance`.
 
 Only what is the provider's fault counts: not a request it refuses, not a client that left. All of it is in memory, bounded, and
 forgotten with the process.
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from bursar.gateway._order import HEALTHY, Condition, Health, Surroundings
+from bursar.gateway._performance import UNHEARD_OF, History, Performance, Window
 from bursar.kernel.clock import Clock
 
 ENDPOINTS_MAX = 4_096
@@ -40,37 +42,6 @@ SMOOTHING = 8
 _MICROS = 1_000_000
 
 
-class Window:
-    """Counts of two kinds over the last `seconds`, which pass in `slots` steps."""
-
-    def __init__(self, seconds: int, slots: int) -> None:
-        self._width = seconds / slots
-        self._counts = [(0, 0)] * slots
-        self._tick = 0
-        self.first = 0
-        self.second = 0
-
-    def add(self, now: float, first: int, second: int) -> None:
-        self.pass_to(now)
-        slot = self._tick % len(self._counts)
-        before = self._counts[slot]
-        self._counts[slot] = (before[0] + first, before[1] + second)
-        self.first += first
-        self.second += second
-
-    def pass_to(self, now: float) -> None:
-        """Forgets what is too old at `now` (monotonic seconds)."""
-        tick, slots = int(now / self._width), len(self._counts)
-        if tick <= self._tick:
-            return
-        for gone in range(max(self._tick + 1, tick - slots + 1), tick + 1):
-            first, second = self._counts[gone % slots]
-            self.first -= first
-            self.second -= second
-            self._counts[gone % slots] = (0, 0)
-        self._tick = tick
-
-
 @dataclass(slots=True)
 class _Record:
     outcomes: Window = field(default_factory=lambda: Window(OUTAGE_SECONDS, OUTAGE_SLOTS))
@@ -83,6 +54,7 @@ class _Record:
     probed_until: float | None = None
     latency_micros: int | None = None
     throughput_millis: int | None = None
+    history: History = field(default_factory=History)
 
 
 class EndpointHealth:
@@ -111,6 +83,11 @@ class EndpointHealth:
 
         return condition
 
+    def performance(self, endpoint_id: str) -> Performance:
+        """How it did over the last minutes and the last day, for people to see."""
+        record = self._records.get(endpoint_id)
+        return UNHEARD_OF if record is None else record.history.performance(self._clock.monotonic())
+
     def claim(self, endpoint_id: str) -> bool:
         """Whether the endpoint may be called now. Who gets True for a half-open one is the one that tries it, and says how it went."""
         record = self._records.get(endpoint_id)
@@ -124,19 +101,24 @@ class EndpointHealth:
 
     def succeeded(self, endpoint_id: str, latency_seconds: float | None) -> None:
         """It answered: whole, or with the first output of a stream, for which `latency_seconds` is given."""
+        now = self._clock.monotonic()
         record = self._record(endpoint_id)
-        record.outcomes.add(self._clock.monotonic(), 1, 0)
+        record.outcomes.add(now, 1, 0)
+        record.history.came_out(now, 1, 0)
         record.failures_in_a_row = record.opened = 0
         record.open_until = record.probed_until = None
         record.needs_person = False
         if latency_seconds is not None:
-            record.latency_micros = _smooth(record.latency_micros, int(latency_seconds * _MICROS))
+            micros = int(latency_seconds * _MICROS)
+            record.latency_micros = _smooth(record.latency_micros, micros)
+            record.history.answered_after(now, micros)
 
     def failed(self, endpoint_id: str, *, needs_person: bool = False, retry_after_seconds: int | None = None) -> None:
         """A failure that is the provider's fault. `retry_after_seconds`: how long it asks to be left alone."""
         now = self._clock.monotonic()
         record = self._record(endpoint_id)
         record.outcomes.add(now, 0, 1)
+        record.history.came_out(now, 0, 1)
         record.failures_in_a_row += 1
         record.needs_person = needs_person
         # What began before the circuit opened may fail after that; it says nothing new.
@@ -155,7 +137,9 @@ class EndpointHealth:
         """So many output tokens came in so long."""
         if tokens > 0 and seconds > 0:
             record = self._record(endpoint_id)
-            record.throughput_millis = _smooth(record.throughput_millis, int(tokens * 1_000 / seconds))
+            millis = int(tokens * 1_000 / seconds)
+            record.throughput_millis = _smooth(record.throughput_millis, millis)
+            record.history.wrote_at(self._clock.monotonic(), millis)
 
     def asked(self) -> None:
         """A request came; second tries are a share of these."""
