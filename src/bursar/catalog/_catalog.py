@@ -67,6 +67,11 @@ class Provider:
     def needs_credential(self) -> bool:
         return self.credential_env is not None or self.credential_file is not None
 
+    @property
+    def keeps_nothing(self) -> bool:
+        """Zero data retention. Unknown counts as no."""
+        return self.retention_days == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -105,6 +110,12 @@ class Endpoint:
     max_completion_tokens: int | None = None
     quantization: str = QUANTIZATION_UNKNOWN
     """To what its weights are rounded: one of `QUANTIZATIONS`."""
+
+    @property
+    def tag(self) -> str:
+        """Names it in a request's `provider.order`, `only` and `ignore`: the provider, and the quantization where that is known."""
+        provider = self.provider.slug
+        return provider if self.quantization == QUANTIZATION_UNKNOWN else f"{provider}/{self.quantization}"
 
 
 def endpoint_id(model_id: str, provider_slug: str, upstream_model: str) -> str:

@@ -27,6 +27,7 @@ from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import MODEL_ID
 from bursar.catalog._outline import Outline, Table, outline
 from bursar.catalog._pricing import FREE, Pricing
+from bursar.catalog._search import MODALITIES
 from bursar.kernel.money import Attos, parse_price
 
 PROTOCOLS = ("anthropic", "demo", "openai")
@@ -55,7 +56,6 @@ _KEYS = {
         "model", "provider", "upstream_model", "context_length", "max_completion_tokens", "quantization", *_PRICES,
     ),
 }  # fmt: skip
-_MODALITIES = ("text", "image", "file", "audio", "video")
 
 _PRICE_REMEDY = 'write USD per token in quotes, like "0.000000007"'
 
@@ -412,7 +412,7 @@ def _read_model(section: _Section, found: CatalogFile) -> None:
     )
     if "modalities" in section.values and "input_modalities" in section.values:
         section.wrong("modalities", "modalities and input_modalities are both set", "keep input_modalities")
-    inputs = section.texts("modalities", ("text",), _MODALITIES)
+    inputs = section.texts("modalities", ("text",), MODALITIES)
     context_length = section.whole("context_length", 1, TOKENS_MAX)
     most = section.whole("max_completion_tokens", 1, TOKENS_MAX)
     fields: dict[str, Any] = {
@@ -421,8 +421,8 @@ def _read_model(section: _Section, found: CatalogFile) -> None:
         "description": section.text("description", ""),
         "context_length": context_length or CONTEXT_LENGTH_UNKNOWN,
         "max_completion_tokens": most,
-        "input_modalities": section.texts("input_modalities", inputs, _MODALITIES),
-        "output_modalities": section.texts("output_modalities", ("text",), (*_MODALITIES, EMBEDDINGS)),
+        "input_modalities": section.texts("input_modalities", inputs, MODALITIES),
+        "output_modalities": section.texts("output_modalities", ("text",), (*MODALITIES, EMBEDDINGS)),
         "supported_parameters": section.texts("supported_parameters", SUPPORTED_PARAMETERS),
     }
     if model_id is not None:

@@ -323,7 +323,7 @@ def _data_collection(endpoint: Endpoint, _demand: Demand, wanted: Preferences) -
 
 
 def _zdr(endpoint: Endpoint, _demand: Demand, wanted: Preferences) -> str | None:
-    return "may retain prompts" if wanted.no_retention and endpoint.provider.retention_days != 0 else None
+    return "may retain prompts" if wanted.no_retention and not endpoint.provider.keeps_nothing else None
 
 
 def _quantizations(endpoint: Endpoint, _demand: Demand, wanted: Preferences) -> str | None:
