@@ -195,14 +195,14 @@ class Server:
         self.mailer = make_mailer(settings)
         self.providers = Providers(clock=clock, pace=pace)
         self.admission = Admission(database, installation.checker, clock)
-        health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
+        self.health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
         self.gateway = Gateway(
             admission=self.admission,
             funds=DatabaseFunds(database),
             dispatcher=Dispatcher(
                 self.providers,
                 self._credential,
-                health=health,
+                health=self.health,
                 sessions=StickySessions(clock),
             ),
             catalog=catalog_holder,
@@ -224,7 +224,7 @@ class Server:
                 checker=installation.checker,
                 gateway=self.gateway,
                 catalog=catalog_holder,
-                health=health.look,
+                health=self.health.look,
                 processor=sandbox,
                 sandbox=sandbox,
                 public_url=installation.public_url,
@@ -267,7 +267,7 @@ class Server:
     def _build_api(self) -> Asgi:
         from bursar.api import ApiParts, create_api
 
-        return create_api(ApiParts(self.installation.database, self.admission, self.catalog))
+        return create_api(ApiParts(self.installation.database, self.admission, self.health, self.catalog))
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""

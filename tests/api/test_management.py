@@ -330,7 +330,7 @@ async def test_the_api_describes_itself(api: Api):
     document = (await api.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.")
     assert {"/api/v1/models", "/api/v1/key", "/api/v1/credits", "/api/v1/generation"} <= document["paths"].keys()
-    assert "/api/v1/auth/key" not in document["paths"]
+    assert document["paths"]["/api/v1/auth/key"]["get"]["deprecated"] is True
     for path in ("/api/v1/key", "/api/v1/credits"):
         assert "401" in document["paths"][path]["get"]["responses"]
 

@@ -1,6 +1,6 @@
 """How much of the long proofs is run, and from which seed.
 
-BURSAR_PROVE=1 in the environment: all of it, else a tenth. BURSAR_SEED: another seed than the usual one.
+BURSAR_PROVE=1 in the environment (`make prove`): all of it, else a tenth. BURSAR_SEED: another seed than the usual one.
 """
 
 import os
@@ -9,6 +9,10 @@ SHARE = 10
 SEED = int(os.environ.get("BURSAR_SEED", "20261124"))
 
 
+def is_proving() -> bool:
+    return os.environ.get("BURSAR_PROVE") == "1"
+
+
 def scaled(full: int) -> int:
     """`full` cases where everything is to be proved, else one in `SHARE` of them."""
-    return full if os.environ.get("BURSAR_PROVE") == "1" else -(-full // SHARE)
+    return full if is_proving() else -(-full // SHARE)

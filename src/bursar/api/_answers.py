@@ -5,7 +5,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
+from starlette.responses import Response
+
 from bursar.activity import Generation
+from bursar.gateway import encode
+from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import OwnerId, is_personal
 from bursar.kernel.money import to_credits
 from bursar.keys import Key, KeyKind
@@ -13,6 +17,14 @@ from bursar.reports import CreditTotals, KeyUsage
 
 _NAMESPACE = UUID("6f0f5f0a-3c0e-5b0c-9a4e-b0c5a5b0c5a5")
 _ZERO = Decimal(0)
+
+
+class InvalidParameter(InvalidInput):
+    """A query parameter that does not fit the description."""
+
+
+def json_answer(value: Any) -> Response:
+    return Response(encode(value), media_type="application/json")
 
 
 def workspace_of(owner: OwnerId) -> str:

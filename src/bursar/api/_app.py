@@ -12,10 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import __version__
-from bursar.api import _routes
+from bursar.api import _endpoints, _inference, _models, _routes
+from bursar.api._answers import InvalidParameter
+from bursar.api._describe import SECURITY_SCHEMES
+from bursar.api._shelf import Shelf
 from bursar.catalog import Catalog
-from bursar.gateway import Admission, json_refusal
-from bursar.kernel.errors import BursarError, InvalidInput, NotFound
+from bursar.gateway import Admission, EndpointHealth, json_refusal
+from bursar.kernel.errors import BursarError, NotFound
 from bursar.storage import Database
 
 _log = logging.getLogger("bursar.api")
@@ -27,6 +30,7 @@ class ApiParts:
 
     database: Database
     admission: Admission
+    health: EndpointHealth
     catalog: Callable[[], Catalog]
 
 
@@ -41,19 +45,37 @@ class WrongMethod(BursarError):
     error_type = "invalid_request"
 
 
-class InvalidParameter(InvalidInput):
-    """A query parameter or body that does not fit the description."""
-
-
 class Broken(BursarError):
     """A fault of ours."""
 
 
+class _Api(FastAPI):
+    """Describes the gateway's routes beside its own, and that invalid input is 400 and not FastAPI's 422."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            document["paths"] |= _inference.paths()
+            components = document.setdefault("components", {})
+            schemas = {**components.get("schemas", {}), **_inference.schemas()}
+            components["schemas"] = {name: schemas[name] for name in sorted(schemas) if name not in _FASTAPIS_OWN}
+            components["securitySchemes"] = SECURITY_SCHEMES
+        assert self.openapi_schema is not None
+        return self.openapi_schema
+
+
+_FASTAPIS_OWN = frozenset(["HTTPValidationError", "ValidationError"])
+
+
 def create_api(parts: ApiParts) -> FastAPI:
-    """An ASGI application for everything below `/api/v1` but inference."""
-    app = FastAPI(
+    """An ASGI application for everything below `/api/v1` but inference, which it only describes."""
+    app = _Api(
         title="Bursar",
         version=__version__,
+        description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -65,8 +87,23 @@ def create_api(parts: ApiParts) -> FastAPI:
             Exception: _broken,
         },
     )
-    app.include_router(_routes.router(parts.database, parts.admission, parts.catalog), prefix="/api/v1")
+
+    def shelf() -> Shelf:
+        return Shelf(parts.catalog(), parts.health, parts.database.clock)
+
+    for router in (
+        _models.router(parts.admission, shelf),
+        _endpoints.router(parts.admission, shelf),
+        _routes.router(parts.database, parts.admission),
+    ):
+        app.include_router(router, prefix="/api/v1")
     return app
+
+
+_DESCRIPTION = (
+    "An LLM gateway with OpenRouter's wire. Every refusal has the same body, "
+    '`{"error": {"code", "message", "metadata"}}`; `/messages` answers in Anthropic\'s. Money is USD.'
+)
 
 
 def _answer(error: BursarError) -> Response:
@@ -93,7 +130,9 @@ async def _not_valid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return _answer(InvalidParameter(f"{where}: {str(first['msg']).lower()}.", field=where))
+    own = first.get("ctx", {}).get("error")
+    what = str(own) if isinstance(own, ValueError) else str(first["msg"]).lower()
+    return _answer(InvalidParameter(f"{where}: {what}.", field=where))
 
 
 async def _broken(request: Request, error: Exception) -> Response:

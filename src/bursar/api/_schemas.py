@@ -1,8 +1,13 @@
-"""The answers as the OpenAPI description shows them. Money is USD as a JSON number; prices are strings of USD per unit."""
+"""The answers as the OpenAPI description shows them: what OpenRouter's clients require, key by key.
 
-from typing import Any
+Money is USD as a JSON number; prices are strings of USD per unit; times are ISO 8601, but for `created` in Unix seconds.
+"""
 
-from pydantic import BaseModel, Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+PriceText = Annotated[str, StringConstraints(pattern=r"^(-1|\d+(\.\d+)?)$")]
 
 
 class ErrorObject(BaseModel):
@@ -16,21 +21,51 @@ class ErrorAnswer(BaseModel):
     error: ErrorObject
 
 
+class Architecture(BaseModel):
+    modality: str | None = Field(description="Like `text+image->text`.")
+    input_modalities: list[str]
+    output_modalities: list[str]
+    tokenizer: str | None
+    instruct_type: str | None
+
+
+class Pricing(BaseModel):
+    """USD per token, per request and per image. `-1`: not known."""
+
+    prompt: PriceText
+    completion: PriceText
+    request: PriceText = "0"
+    image: PriceText = "0"
+    input_cache_read: PriceText | None = Field(None, description="Missing: the price of the prompt.")
+    input_cache_write: PriceText | None = None
+    internal_reasoning: PriceText | None = Field(None, description="Missing: the price of the completion.")
+
+
+class TopProvider(BaseModel):
+    is_moderated: bool
+    context_length: int | None
+    max_completion_tokens: int | None
+
+
+class ModelLinks(BaseModel):
+    details: str
+
+
 class ModelObject(BaseModel):
     id: str
     canonical_slug: str
     name: str
-    created: int = Field(description="Unix seconds.")
+    created: int = Field(description="Unix seconds; 0: not known.")
     description: str
     context_length: int | None
-    architecture: dict[str, Any]
-    pricing: dict[str, str]
-    top_provider: dict[str, Any]
+    architecture: Architecture
+    pricing: Pricing = Field(description="The cheapest endpoint's.")
+    top_provider: TopProvider
     per_request_limits: dict[str, Any] | None
     supported_parameters: list[str]
     supported_voices: list[str] | None
     default_parameters: dict[str, Any] | None
-    links: dict[str, str]
+    links: ModelLinks
 
 
 class PageLinks(BaseModel):
@@ -39,8 +74,110 @@ class PageLinks(BaseModel):
 
 class ModelsAnswer(BaseModel):
     data: list[ModelObject]
-    total_count: int
+    total_count: int = Field(description="On all pages.")
     links: PageLinks
+
+
+class ModelAnswer(BaseModel):
+    data: ModelObject
+
+
+class ModelsCount(BaseModel):
+    count: int
+
+
+class ModelsCountAnswer(BaseModel):
+    data: ModelsCount
+
+
+class PercentileStats(BaseModel):
+    p50: float
+    p75: float
+    p90: float
+    p99: float
+
+
+class ToolChoiceSupport(BaseModel):
+    auto: bool
+    none: bool
+    required: bool
+    function: bool
+
+
+Uptime = Annotated[float, Field(ge=0, le=100)]
+
+
+class EndpointObject(BaseModel):
+    name: str
+    model_id: str
+    model_name: str
+    provider_name: str
+    tag: str = Field(description="Names it in `provider.order`, `only` and `ignore` of a request.")
+    context_length: int
+    max_completion_tokens: int | None
+    max_prompt_tokens: int | None
+    quantization: str | None
+    service_tier: str | None
+    pricing: Pricing
+    supported_parameters: list[str]
+    supports_implicit_caching: bool
+    supports_diarization: bool
+    supports_tool_choice: ToolChoiceSupport
+    native_tools: dict[str, Any]
+    latency_last_30m: PercentileStats | None = Field(
+        description="Milliseconds until the first output of a stream. null without a key, or where nothing was measured."
+    )
+    throughput_last_30m: PercentileStats | None = Field(description="Tokens per second; null likewise.")
+    uptime_last_5m: Uptime | None = Field(
+        description="Per cent of attempts that did not fail by the provider's fault, as this process saw it."
+    )
+    uptime_last_30m: Uptime | None
+    uptime_last_1d: Uptime | None
+
+
+class ModelEndpoints(BaseModel):
+    id: str
+    name: str
+    created: int
+    description: str
+    architecture: Architecture
+    endpoints: list[EndpointObject]
+
+
+class EndpointsAnswer(BaseModel):
+    data: ModelEndpoints
+
+
+class ZdrAnswer(BaseModel):
+    data: list[EndpointObject]
+
+
+class ProviderObject(BaseModel):
+    name: str
+    slug: str
+    privacy_policy_url: str | None
+    terms_of_service_url: str | None
+    status_page_url: str | None
+    headquarters: str | None
+    datacenters: list[str] | None
+
+
+class ProvidersAnswer(BaseModel):
+    data: list[ProviderObject]
+
+
+class RateLimit(BaseModel):
+    """Deprecated, and without meaning."""
+
+    interval: str
+    note: str
+    requests: int
+
+
+class FreeModelRequests(BaseModel):
+    limit: int = Field(description="-1: no limit.")
+    used: int
+    remaining: int
 
 
 class KeyObject(BaseModel):
@@ -66,8 +203,8 @@ class KeyObject(BaseModel):
     allowed_data_regions: list[str]
     budgets: list[dict[str, Any]]
     effective_budget: dict[str, Any] | None
-    free_model_daily_requests: dict[str, int]
-    rate_limit: dict[str, Any]
+    free_model_daily_requests: FreeModelRequests
+    rate_limit: RateLimit
     expires_at: str | None
 
 
@@ -84,22 +221,62 @@ class CreditsAnswer(BaseModel):
     data: CreditsObject
 
 
-class GenerationObject(BaseModel):
-    """The keys that matter most; the rest follow OpenRouter's description."""
+class ProviderResponse(BaseModel):
+    """One attempt."""
 
+    status: int | None
+    endpoint_id: str
+    id: str | None
+    is_byok: bool
+    latency: int | None = Field(description="Milliseconds.")
+    model_permaslug: str
+    provider_name: str
+
+
+class GenerationObject(BaseModel):
     id: str
     created_at: str
     model: str
     provider_name: str | None
-    usage: float
+    usage: float = Field(description="USD, as charged.")
     total_cost: float
+    is_byok: bool
+    origin: str
+    data_region: Literal["global", "europe", "us"]
     streamed: bool
     cancelled: bool
+    latency: int | None = Field(description="Milliseconds until the first output.")
+    generation_time: int | None
+    moderation_latency: int | None
     finish_reason: str | None
-    native_tokens_prompt: int
-    native_tokens_completion: int
-
-    model_config = {"extra": "allow"}
+    native_finish_reason: str | None
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    native_tokens_prompt: int | None
+    native_tokens_completion: int | None
+    native_tokens_reasoning: int | None
+    native_tokens_cached: int | None
+    native_tokens_completion_images: int | None
+    num_media_prompt: int | None
+    num_media_completion: int | None
+    num_input_audio_prompt: int | None
+    num_search_results: int | None
+    num_fetches: int | None
+    cache_discount: float | None
+    upstream_inference_cost: float | None
+    upstream_id: str | None
+    app_id: int | None
+    http_referer: str | None
+    user_agent: str | None
+    external_user: str | None
+    api_type: str
+    router: str | None
+    preset_id: str | None
+    service_tier: str | None
+    web_search_engine: str | None
+    provider_responses: list[ProviderResponse] | None
+    workspace_id: str
+    session_id: str | None
 
 
 class GenerationAnswer(BaseModel):

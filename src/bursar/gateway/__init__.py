@@ -2,20 +2,51 @@
 
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
 from bursar.gateway._dispatch import Dispatcher
-from bursar.gateway._door import BODY_BYTES_MAX, BodyTooLarge, InvalidRequest
+from bursar.gateway._door import (
+    BODY_BYTES_MAX,
+    CHOICES_MAX,
+    MAX_TOKENS_MAX,
+    MODEL_CHARACTERS_MAX,
+    MODELS_MAX,
+    TEXT_CHARACTERS_MAX,
+    BodyTooLarge,
+    InvalidRequest,
+)
 from bursar.gateway._exchange import Exchange
 from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
 from bursar.gateway._health import EndpointHealth
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
 from bursar.gateway._order import Condition
-from bursar.gateway._pipeline import Gateway
-from bursar.gateway._preferences import InvalidPreference
+from bursar.gateway._performance import Percentiles, Performance
+from bursar.gateway._pipeline import SKINS, Gateway
+from bursar.gateway._preferences import PRICE_USD_MAX as PREFERRED_PRICE_USD_MAX
+from bursar.gateway._preferences import SLUGS_MAX, InvalidPreference
+from bursar.gateway._skin_embeddings import DIMENSIONS_MAX, INPUT_TYPE_CHARACTERS_MAX, INPUTS_MAX, TOKEN_MAX
+from bursar.gateway._skin_messages_form import FALLBACKS_MAX
+from bursar.gateway._skin_responses_form import ITEMS_MAX, METADATA_PAIRS_MAX, METADATA_VALUE_CHARACTERS_MAX
 from bursar.gateway._sticky import StickySessions
 from bursar.gateway._wire import encode, json_refusal
-from bursar.gateway.plan import EndpointsResting, NoEndpoints, UnknownModel
+from bursar.gateway.plan import PARAMETERS, EndpointsResting, NoEndpoints, UnknownModel, find_variant
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "CHOICES_MAX",
+    "DIMENSIONS_MAX",
+    "FALLBACKS_MAX",
+    "INPUTS_MAX",
+    "INPUT_TYPE_CHARACTERS_MAX",
+    "ITEMS_MAX",
+    "MAX_TOKENS_MAX",
+    "METADATA_PAIRS_MAX",
+    "METADATA_VALUE_CHARACTERS_MAX",
+    "MODELS_MAX",
+    "MODEL_CHARACTERS_MAX",
+    "PARAMETERS",
+    "PREFERRED_PRICE_USD_MAX",
+    "SKINS",
+    "SLUGS_MAX",
+    "TEXT_CHARACTERS_MAX",
+    "TOKEN_MAX",
     "Admission",
     "BodyTooLarge",
     "Caller",
@@ -38,11 +69,14 @@ __all__ = [
     "MissingCredentials",
     "NoEndpoints",
     "Overloaded",
+    "Percentiles",
+    "Performance",
     "StickySessions",
     "TooManyAtOnce",
     "UnknownModel",
     "WrongKindOfKey",
     "encode",
+    "find_variant",
     "json_refusal",
     "recover_holds",
 ]
