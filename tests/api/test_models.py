@@ -136,6 +136,13 @@ async def test_one_model_is_found_by_its_id_with_a_variant_too(api: Api, slug: s
     assert model == (await api.get("/models?q=echo")).json()["data"][0]
 
 
+@pytest.mark.parametrize("path", ["/models/demo/echo-1", "/models/demo%2Fecho-1"])
+async def test_openais_clients_find_one_model_as_they_ask_for_it(api: Api, path: str):
+    model = (await api.get(path)).json()
+    assert (model["id"], model["object"], model["owned_by"]) == ("demo/echo-1", "model", "demo")
+    assert model.items() >= (await api.get("/model/demo/echo-1")).json()["data"].items()
+
+
 async def test_a_free_variant_keeps_what_costs_nothing(api: Api):
     assert (await api.get("/model/demo/free-1:free")).status_code == 200
     assert_refused(await api.get("/model/demo/echo-1:free"), 404, "not_found")
@@ -154,7 +161,7 @@ async def test_an_id_of_the_catalogue_with_slashes_and_colons_is_found(api: Api)
         assert (await api.get(f"/models/{name}/endpoints")).json()["data"]["id"] == name
 
 
-@pytest.mark.parametrize("path", ["/model/demo/ecko-1", "/models/demo/ecko-1/endpoints"])
+@pytest.mark.parametrize("path", ["/model/demo/ecko-1", "/models/demo/ecko-1", "/models/demo/ecko-1/endpoints"])
 async def test_an_unknown_model_is_404_with_what_may_have_been_meant(api: Api, path: str):
     error = assert_refused(await api.get(path), 404, "not_found")
     assert error["message"].startswith("demo/ecko-1 is not a valid model ID. Did you mean demo/echo-1")

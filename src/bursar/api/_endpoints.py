@@ -20,7 +20,7 @@ Slug = Annotated[str, Path(description="What stands after it, with a variant if 
 
 
 def router(admission: Admission, shelf: Callable[[], Shelf]) -> APIRouter:
-    """`GET /model/…`, `/models/…/endpoints`, `/endpoints/zdr`, `/providers`."""
+    """`GET /model/…`, `/models/…`, `/models/…/endpoints`, `/endpoints/zdr`, `/providers`."""
     routes = APIRouter(tags=["Models"])
 
     @routes.get(
@@ -49,6 +49,19 @@ def router(admission: Admission, shelf: Callable[[], Shelf]) -> APIRouter:
         speeds = await _has_key(admission, authorization)
         told = [here.endpoint(endpoint, speeds=speeds) for endpoint in found.endpoints]
         return json_answer({"data": catalog.public_endpoints(found.model, told)})
+
+    @routes.get(
+        "/models/{author}/{slug:path}",
+        summary="One model, as OpenAI's clients ask for it",
+        operation_id="retrieveModel",
+        responses=answers(_schemas.OpenAiModel, 404),
+        openapi_extra=PUBLIC,
+    )
+    async def retrieve_model(author: Author, slug: Slug) -> Response:
+        """The same without `data` around it, and OpenAI's own words in it."""
+        found = shelf().get_model(author, slug, anybody)
+        ours = catalog.public_model(found.model, found.endpoints)
+        return json_answer({**ours, "object": "model", "owned_by": found.model.author})
 
     @routes.get(
         "/endpoints/zdr",

@@ -78,6 +78,11 @@ class ModelsAnswer(BaseModel):
     links: PageLinks
 
 
+class OpenAiModel(ModelObject):
+    object: str = Field(description="`model`.")
+    owned_by: str
+
+
 class ModelAnswer(BaseModel):
     data: ModelObject
 
