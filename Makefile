@@ -17,6 +17,7 @@ run: .venv/.run ## start Bursar with its embedded default on http://127.0.0.1:84
 
 test: .venv/.test ## install what tests need and run them all, on SQLite and PostgreSQL
 	@sh tests/install_chromium.sh
+	@sh tests/install_node.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 prove: .venv/.test ## the tests that are scaled down in `make test`, whole (BURSAR_SEED= for another seed, ARGS=)
@@ -36,6 +37,7 @@ lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no 
 	@for f in run test clients/anthropic clients/litellm clients/openai clients/openrouter; do \
 	  $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --no-annotate requirements/$$f.in -o requirements/$$f.txt || exit 1; done
+	@for f in ai-sdk openrouter-sdk; do (cd requirements/clients/$$f && npm update --package-lock-only --ignore-scripts --silent) || exit 1; done
 
 clean: ## remove what make installed (never ./data)
 	rm -rf .venv .tools .clients

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 15.0
+COMMAND_SECONDS_MAX = 60.0
 KEPT_FROM_THE_HOST = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 """Everything else of the host's environment stays out: a stray BURSAR_ setting or provider key must not decide a test."""
 
@@ -168,6 +169,19 @@ class RunningServer:
     def signal(self, number: signal.Signals) -> None:
         """Sends any other signal, such as SIGHUP."""
         os.kill(self.pid, number)
+
+    def run(self, *arguments: str) -> dict[str, Any]:
+        """An operator's command beside the running server; the object that `--json` makes it print."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bursar", *arguments, "--data-dir", self.data_dir, "--json"],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return dict(json.loads(done.stdout))
 
     def user(self, role: str) -> dict[str, str]:
         """The first of `users` with that role."""
