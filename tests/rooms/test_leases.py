@@ -13,35 +13,12 @@ from bursar import ledger
 from bursar.kernel.ids import OwnerId, WorkerId
 from bursar.kernel.money import Nanos
 from bursar.ledger import InsufficientFunds, Lease, NoSuchWorker, TransferConflict, WorkerAlive, WorkerStopped
-from bursar.storage import SYSTEM, Database, Scope
-from tests.rooms.books import ACME, GLOBEX, balance, grant, tamper, verify
+from bursar.storage import SYSTEM, Database
+from tests.rooms.books import ACME, GLOBEX, ONE, TWO, balance, give_back, grant, lease, leases, register, tamper, verify
 
 pytestmark = pytest.mark.anyio
 
-ONE = WorkerId("node_a.1")
-TWO = WorkerId("node_a.2")
 A_MINUTE = timedelta(minutes=1)
-
-
-async def register(database: Database, *workers: WorkerId) -> None:
-    async with database.begin(SYSTEM) as tx:
-        for worker in workers:
-            await ledger.register_worker(tx, worker, worker.partition(".")[0])
-
-
-async def lease(database: Database, want: int, name: str, worker: WorkerId = ONE, owner: OwnerId = ACME) -> int:
-    async with database.begin(Scope(owner)) as tx:
-        return await ledger.lease(tx, owner, worker, Nanos(want), transfer_id=name)
-
-
-async def give_back(database: Database, amount: int, name: str, worker: WorkerId = ONE, owner: OwnerId = ACME) -> int:
-    async with database.begin(Scope(owner)) as tx:
-        return await ledger.return_lease(tx, owner, worker, Nanos(amount), transfer_id=name)
-
-
-async def leases(database: Database, worker: WorkerId | None = None) -> dict[tuple[OwnerId, WorkerId], int]:
-    async with database.snapshot(SYSTEM) as snapshot:
-        return {(each.owner, each.worker): each.amount for each in await ledger.list_leases(snapshot, worker)}
 
 
 @pytest.fixture

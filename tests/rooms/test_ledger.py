@@ -17,13 +17,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from bursar import ledger
-from bursar.kernel.ids import GenerationId, OwnerId, UserId, new_generation_id
+from bursar.kernel.ids import GenerationId, OwnerId, new_generation_id
 from bursar.kernel.money import NANOS_MAX, Nanos
 from bursar.ledger import (
     Account,
     BalanceTooLarge,
     InsufficientFunds,
-    OpenHold,
     Transfer,
     TransferConflict,
     TransferKind,
@@ -31,16 +30,10 @@ from bursar.ledger import (
 )
 from bursar.storage import SYSTEM, Database, Scope
 from tests.conftest import Cast, open_database
-from tests.rooms.books import ACME, AT, GLOBEX, balance, grant, grant_of, tamper, verify
+from tests.rooms.books import ACME, AT, GLOBEX, balance, grant, grant_of, hold_of, tamper, verify
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
-
-
-def hold_of(owner: OwnerId, generation: str, amount: int, node: str = "node_test") -> OpenHold:
-    return OpenHold(
-        owner, GenerationId(generation), Nanos(amount), node, "v1", None, UserId("user_1"), "demo/echo-1", AT
-    )
 
 
 async def hold(database: Database, owner: OwnerId, generation: str, amount: int) -> None:

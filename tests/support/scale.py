@@ -13,6 +13,6 @@ def is_proving() -> bool:
     return os.environ.get("BURSAR_PROVE") == "1"
 
 
-def scaled(full: int) -> int:
-    """`full` cases where everything is to be proved, else one in `SHARE` of them."""
-    return full if is_proving() else -(-full // SHARE)
+def scaled(full: int, *, one_in: int = SHARE) -> int:
+    """`full` cases where everything is to be proved, else one in `one_in` of them."""
+    return full if is_proving() else -(-full // one_in)

@@ -1,5 +1,25 @@
 """Generations (one row per request, metadata only) and roll-ups by hour."""
 
-from bursar.activity._store import Generation, GenerationStatus, UsageSource, find_generation, record, record_all
+from bursar.activity._store import (
+    Generation,
+    GenerationStatus,
+    UsageSource,
+    add_all,
+    find_generation,
+    lower_costs,
+    record,
+    record_all,
+    roll_up,
+)
 
-__all__ = ["Generation", "GenerationStatus", "UsageSource", "find_generation", "record", "record_all"]
+__all__ = [
+    "Generation",
+    "GenerationStatus",
+    "UsageSource",
+    "add_all",
+    "find_generation",
+    "lower_costs",
+    "record",
+    "record_all",
+    "roll_up",
+]

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 
 from bursar.activity import tables
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
@@ -76,9 +76,6 @@ class Generation(msgspec.Struct, frozen=True, gc=False):
     session_id: str | None = None
 
 
-ROWS_AT_ONCE = 100
-"""Rows in one INSERT: well below what either database takes as parameters."""
-
 _NAMES = Generation.__struct_fields__
 _HOUR_KEY = ("owner_id", "hour", "key_id", "model", "provider", "user_id")
 _SUMMED = (
@@ -100,38 +97,56 @@ async def record(tx: Tx, generation: Generation) -> bool:
 
 async def record_all(tx: Tx, generations: Sequence[Generation]) -> int:
     """Adds many, each once; returns how many were new."""
-    fresh = 0
-    for start in range(0, len(generations), ROWS_AT_ONCE):
-        part = generations[start : start + ROWS_AT_ONCE]
-        added = await tx.returning(
-            tx.insert(_generations)
-            .values([msgspec.structs.asdict(generation) for generation in part])
-            .on_conflict_do_nothing(index_elements=["owner_id", "id"])
-            .returning(_generations.c.owner_id, _generations.c.id)
-        )
-        new = {(row.owner_id, row.id) for row in added}
-        fresh += len(new)
-        await _roll_up(tx, [generation for generation in part if (generation.owner_id, generation.id) in new])
+    fresh = await add_all(tx, generations)
+    await roll_up(tx, fresh)
+    return len(fresh)
+
+
+async def add_all(tx: Tx, generations: Sequence[Generation]) -> Sequence[Generation]:
+    """Adds the rows, each once, and not yet their share of the roll-ups: `roll_up` must follow in the same transaction. Returns
+    those that were new, in their order."""
+    if not generations:
+        return []
+    added = await tx.returning(
+        tx.insert(_generations)
+        .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+        .returning(_generations.c.owner_id, _generations.c.id),
+        [msgspec.structs.asdict(generation) for generation in generations],
+    )
+    new = {(row.owner_id, row.id) for row in added}
+    fresh = []
+    for generation in generations:
+        name = (generation.owner_id, generation.id)
+        if name in new:
+            new.remove(name)  # of two with one id the first is the row
+            fresh.append(generation)
     return fresh
 
 
-async def _roll_up(tx: Tx, generations: Sequence[Generation]) -> None:
-    """Sums what belongs into one row first: one statement may not touch a row twice. In one order, so that nobody deadlocks."""
+async def lower_costs(tx: Tx, generations: Sequence[Generation]) -> None:
+    """Puts in what was really charged for rows just added, before they are rolled up."""
+    await tx.execute_each(
+        update(_generations)
+        .where(_generations.c.owner_id == bindparam("owner"), _generations.c.id == bindparam("generation"))
+        .values(cost_nanos=bindparam("cost")),
+        [{"owner": each.owner_id, "generation": each.id, "cost": each.cost_nanos} for each in generations],
+    )
+
+
+async def roll_up(tx: Tx, generations: Sequence[Generation]) -> None:
+    """Adds to the hours. Sums what belongs into one row first; in one order, so that nobody deadlocks."""
     sums: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(_SUMMED))
     for generation in generations:
         total = sums[_hour_key(generation)]
         for position, count in enumerate(_counts(generation)):
             total[position] += count
-    if not sums:
-        return
-    insert = tx.insert(_hours).values(
-        [dict(zip((*_HOUR_KEY, *_SUMMED), (*key, *total), strict=True)) for key, total in sorted(sums.items())]
-    )
-    await tx.execute(
+    insert = tx.insert(_hours)
+    await tx.execute_each(
         insert.on_conflict_do_update(
             index_elements=list(_HOUR_KEY),
             set_={name: _hours.c[name] + insert.excluded[name] for name in _SUMMED},
-        )
+        ),
+        [dict(zip((*_HOUR_KEY, *_SUMMED), (*key, *total), strict=True)) for key, total in sorted(sums.items())],
     )
 
 

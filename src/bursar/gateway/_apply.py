@@ -1,11 +1,15 @@
-"""The settlement: charge, activity and last use, in one transaction, once per generation."""
+"""The settlement: charge, activity and last use, in one transaction, once per generation; one by one, or a journal's batch."""
+
+from collections.abc import Sequence
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from bursar import activity, keys, ledger
 from bursar.activity import Generation
+from bursar.kernel.ids import KeyId, OwnerId, WorkerId
 from bursar.kernel.money import Nanos
-from bursar.ledger import HoldState
+from bursar.ledger import Applied, Batch, HoldState, Settlement
 from bursar.storage import Tx
 
 
@@ -24,6 +28,34 @@ async def apply_void(tx: Tx, generation: Generation, state: HoldState) -> bool:
         return False
     await _record(tx, replace(generation, cost_nanos=Nanos(0)))
     return True
+
+
+async def apply_settlements(
+    tx: Tx, worker: WorkerId, first_lsn: int, last_lsn: int, generations: Sequence[Generation]
+) -> Applied:
+    """Applies what the records `first_lsn` … `last_lsn` of the worker's journal settled, each generation at its `cost_nanos`; tells
+    what was charged. As a whole it happens once: repeated, it does nothing.
+
+    In system scope. Raises `ledger.WatermarkGap`. Should the database refuse a row for what is in it, the same batch may be given
+    again with less in its rows: owner, id and cost are what the ledger and its chain of hashes see.
+    """
+    if await ledger.was_applied(tx, worker, first_lsn, last_lsn):
+        return Applied({}, {})
+    # The rows come first: they take longest, and so the accounts, which workers share, are locked for the least time.
+    fresh = await activity.add_all(tx, generations)
+    settlements = [Settlement(each.owner_id, each.id, each.cost_nanos) for each in generations]
+    settled = {each.id for each in generations} - {each.id for each in fresh}
+    applied = await ledger.apply_batch(tx, worker, Batch(first_lsn, last_lsn, settlements), settled=settled)
+    costs = [replace(each, cost_nanos=applied.charged.get(each.id, Nanos(0))) for each in fresh]
+    await activity.lower_costs(tx, [each for each, row in zip(costs, fresh, strict=True) if each != row])
+    await activity.roll_up(tx, costs)
+    used: dict[tuple[OwnerId, KeyId], datetime] = {}
+    for each in fresh:
+        if each.key_id is not None:
+            name = (each.owner_id, each.key_id)
+            used[name] = max(each.created_at, used.get(name, each.created_at))
+    await keys.touch_all(tx, used)
+    return applied
 
 
 async def _record(tx: Tx, generation: Generation) -> None:

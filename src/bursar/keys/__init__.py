@@ -13,6 +13,7 @@ from bursar.keys._store import (
     require_key_name,
     set_disabled,
     touch,
+    touch_all,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "require_key_name",
     "set_disabled",
     "touch",
+    "touch_all",
 ]

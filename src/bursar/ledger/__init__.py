@@ -1,8 +1,9 @@
 """Double entry, append-only, integer nano-dollars, never below zero. `docs/architecture.md` shows where money flows."""
 
+from bursar.ledger._batches import Applied, WatermarkGap, apply_batch, was_applied
 from bursar.ledger._holds import HoldState, OpenHold, extend_hold, list_open_holds, open_hold, settle_hold, void_hold
 from bursar.ledger._leases import Lease, WorkerAlive, forget_worker, lease, list_leases, return_all, return_lease
-from bursar.ledger._rules import Account, Transfer, TransferKind
+from bursar.ledger._rules import CHAIN_START, Account, Batch, Settlement, Transfer, TransferKind, chain_after
 from bursar.ledger._store import (
     Balance,
     BalanceTooLarge,
@@ -26,24 +27,31 @@ from bursar.ledger._workers import (
 )
 
 __all__ = [
+    "CHAIN_START",
     "Account",
+    "Applied",
     "Balance",
     "BalanceTooLarge",
+    "Batch",
     "HoldState",
     "InsufficientFunds",
     "Lease",
     "NoSuchWorker",
     "OpenHold",
     "PostedTransfer",
+    "Settlement",
     "Transfer",
     "TransferConflict",
     "TransferKind",
     "Verification",
+    "WatermarkGap",
     "Worker",
     "WorkerAlive",
     "WorkerStopped",
+    "apply_batch",
     "balance",
     "balances",
+    "chain_after",
     "extend_hold",
     "find_worker",
     "forget_worker",
@@ -61,4 +69,5 @@ __all__ = [
     "touch_worker",
     "verify",
     "void_hold",
+    "was_applied",
 ]

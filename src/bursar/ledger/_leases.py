@@ -50,7 +50,16 @@ async def lease(tx: Tx, owner: OwnerId, worker: WorkerId, want: Nanos, *, transf
         return before
     granted = Nanos(min(want, left))
     if granted:
-        await add_to_lease(tx, owner, worker, granted, transfer_id)
+        moved = Transfer(
+            owner, transfer_id, TransferKind.LEASE, Account.CREDITS, Account.LEASED, granted, reference=worker
+        )
+        await post(tx, [moved])
+        row = tx.insert(_leases).values(owner_id=owner, worker=worker, amount_nanos=granted)
+        await tx.execute(
+            row.on_conflict_do_update(
+                index_elements=["owner_id", "worker"], set_={"amount_nanos": _leases.c.amount_nanos + granted}
+            )
+        )
     return granted
 
 
@@ -119,30 +128,6 @@ async def leases_of(snapshot: Snapshot, worker: WorkerId, owners: Sequence[Owner
     return {OwnerId(row.owner_id): Nanos(row.amount_nanos) for row in rows}
 
 
-async def add_to_lease(tx: Tx, owner: OwnerId, worker: WorkerId, amount: Nanos, transfer_id: str) -> None:
-    """The move itself; the caller has seen, and locked, that the credits are there."""
-    await post(
-        tx,
-        [Transfer(owner, transfer_id, TransferKind.LEASE, Account.CREDITS, Account.LEASED, amount, reference=worker)],
-    )
-    row = tx.insert(_leases).values(owner_id=owner, worker=worker, amount_nanos=amount)
-    await tx.execute(
-        row.on_conflict_do_update(
-            index_elements=["owner_id", "worker"], set_={"amount_nanos": _leases.c.amount_nanos + amount}
-        )
-    )
-
-
-async def take_from_leases(tx: Tx, worker: WorkerId, amounts: Sequence[tuple[OwnerId, int]]) -> None:
-    """Lowers rows that are there and large enough, as the caller knows because nobody else lowers them meanwhile."""
-    await tx.execute_each(
-        update(_leases)
-        .where(_leases.c.owner_id == bindparam("owner"), _leases.c.worker == bindparam("of_worker"))
-        .values(amount_nanos=_leases.c.amount_nanos - bindparam("amount")),
-        [{"owner": owner, "of_worker": worker, "amount": amount} for owner, amount in sorted(amounts) if amount],
-    )
-
-
 async def _take_back(tx: Tx, worker: WorkerId, returned: Sequence[tuple[OwnerId, Nanos, str]]) -> None:
     await post(
         tx,
@@ -151,7 +136,12 @@ async def _take_back(tx: Tx, worker: WorkerId, returned: Sequence[tuple[OwnerId,
             for owner, amount, name in returned
         ],
     )
-    await take_from_leases(tx, worker, [(owner, amount) for owner, amount, _ in returned])
+    await tx.execute_each(
+        update(_leases)
+        .where(_leases.c.owner_id == bindparam("owner"), _leases.c.worker == worker)
+        .values(amount_nanos=_leases.c.amount_nanos - bindparam("amount")),
+        [{"owner": owner, "amount": amount} for owner, amount, _ in returned],
+    )
 
 
 async def _moved_before(tx: Tx, owner: OwnerId, worker: WorkerId, kind: TransferKind, transfer_id: str) -> Nanos | None:

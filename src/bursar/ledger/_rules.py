@@ -1,11 +1,12 @@
 """Pure rules of the ledger: accounts, transfers, and what posting some of them does to each account."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bursar.kernel.ids import SYSTEM_OWNER, OwnerId
+from bursar.kernel.ids import SYSTEM_OWNER, GenerationId, OwnerId, WorkerId
 from bursar.kernel.money import NANOS_MAX, Nanos
 
 
@@ -87,3 +88,54 @@ def net_changes(transfers: Iterable[Transfer]) -> list[tuple[OwnerId, Account, i
         changes[account_key(transfer.owner, transfer.debit)] -= transfer.amount
         changes[account_key(transfer.owner, transfer.credit)] += transfer.amount
     return [(owner, account, change) for (owner, account), change in sorted(changes.items()) if change]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a generation is to be charged, in nanos; 0 settles it as well."""
+
+    owner: OwnerId
+    generation: GenerationId
+    charge: Nanos
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.charge <= NANOS_MAX:
+            raise ValueError(f"a charge is a 64-bit amount, not {self.charge}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The settlements among the records `first_lsn` … `last_lsn` of one worker's journal, in their order; there may be none."""
+
+    first_lsn: int
+    last_lsn: int
+    settlements: Sequence[Settlement]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first_lsn <= self.last_lsn <= NANOS_MAX:
+            raise ValueError(
+                f"a batch goes from a record to one not before it, not {self.first_lsn} to {self.last_lsn}"
+            )
+
+
+def chain_after(previous: str, worker: WorkerId, batch: Batch) -> str:
+    """The hash of a batch and of all before it: SHA-256, in hexadecimal, over UTF-8 lines that each end in a newline.
+
+    1. the hash before it, `CHAIN_START` for the first;
+    2. worker, first record, last record, with a space between them;
+    3. for each settlement, in its order and as it was asked for: owner, generation, charge in nanos.
+    """
+    lines = [previous, f"{worker} {batch.first_lsn} {batch.last_lsn}"]
+    lines += [f"{each.owner} {each.generation} {each.charge}" for each in batch.settlements]
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def share_out(charges: Sequence[Nanos], leased: int, credits_left: int) -> tuple[list[Nanos], Nanos]:
+    """What of each charge can be paid, first come first served, and how much of it has to come from the credits."""
+    cover = min(max(sum(charges) - leased, 0), credits_left)
+    left = leased + cover
+    paid = []
+    for charge in charges:
+        paid.append(Nanos(min(charge, left)))
+        left -= paid[-1]
+    return paid, Nanos(cover)

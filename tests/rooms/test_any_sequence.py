@@ -1,0 +1,310 @@
+"""Accounts, leases and batches after any sequence of events, against a model of a few dictionaries."""
+
+import asyncio
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from bursar import ledger
+from bursar.kernel.ids import GenerationId, OwnerId
+from bursar.kernel.money import Nanos
+from bursar.ledger import CHAIN_START, Batch, InsufficientFunds, WatermarkGap, WorkerStopped, chain_after
+from bursar.storage import SYSTEM, Database, Tx
+from tests.conftest import open_database
+from tests.rooms.books import ACME, GLOBEX, ONE, TWO, batch_of, grant_of, hold_of
+from tests.support.postgres import PostgresServer
+from tests.support.scale import scaled
+
+Result = TypeVar("Result")
+FULL = 5_000
+STEPS = 30
+
+
+class Model:
+    """What must be true. Amounts by owner, or by owner and worker."""
+
+    def __init__(self) -> None:
+        self.credits = defaultdict(int)
+        self.spent = defaultdict(int)
+        self.leases = defaultdict(int)
+        self.holds: dict[tuple[str, str], int] = {}
+        self.charged: set[tuple[str, str]] = set()
+        self.watermark = {ONE: 0, TWO: 0}
+        self.chain = {ONE: CHAIN_START, TWO: CHAIN_START}
+        self.moves: dict[tuple[str, str], int] = {}
+        self.stopped: set[str] = set()
+
+    def lease(self, owner: str, worker: str, want: int, name: str) -> int | None:
+        if worker in self.stopped:
+            return None
+        if (owner, name) not in self.moves:
+            granted = min(want, self.credits[owner])
+            self._move(owner, worker, granted, name)
+            return granted
+        return self.moves[owner, name]
+
+    def give_back(self, owner: str, worker: str, amount: int, name: str) -> int:
+        if (owner, name) not in self.moves:
+            returned = min(amount, self.leases[owner, worker])
+            self._move(owner, worker, -returned, name)
+            return returned
+        return -self.moves[owner, name]
+
+    def _move(self, owner: str, worker: str, amount: int, name: str) -> None:
+        self.credits[owner] -= amount
+        self.leases[owner, worker] += amount
+        if amount:
+            self.moves[owner, name] = amount
+
+    def give_back_all(self, worker: str) -> None:
+        for owner, whose in list(self.leases):
+            if whose == worker:
+                self.credits[owner] += self.leases.pop((owner, whose))
+
+    def apply(self, worker: str, batch: Batch) -> dict[str, int] | None:
+        """What each generation was charged; None for a batch that does not follow."""
+        if batch.last_lsn <= self.watermark[worker]:
+            return {}
+        if batch.first_lsn != self.watermark[worker] + 1:
+            return None
+        self.watermark[worker] = batch.last_lsn
+        self.chain[worker] = chain_after(self.chain[worker], worker, batch)
+        seen: dict[str, int] = {}
+        for each in batch.settlements:
+            if each.generation not in seen and not (each.charge and (each.owner, each.generation) in self.charged):
+                seen[each.generation] = self._charge(each.owner, worker, each.generation, each.charge)
+            seen.setdefault(each.generation, -1)
+        return {name: paid for name, paid in seen.items() if paid >= 0}
+
+    def _charge(self, owner: str, worker: str, generation: str, charge: int) -> int:
+        paid = min(charge, self.leases[owner, worker] + self.credits[owner])
+        cover = max(paid - self.leases[owner, worker], 0)
+        self.credits[owner] -= cover
+        self.leases[owner, worker] += cover - paid
+        self.spent[owner] += paid
+        if paid:
+            self.charged.add((owner, generation))
+        return paid
+
+
+owners = st.sampled_from((ACME, GLOBEX))
+workers = st.sampled_from((ONE, TWO))
+amounts = st.integers(0, 120)
+names = st.sampled_from([f"move-{number}" for number in range(12)])
+generations = st.sampled_from([f"gen-{number}" for number in range(15)])
+settlements = st.lists(st.tuples(generations, st.integers(0, 60), owners), max_size=6)
+
+
+class Ledger(RuleBasedStateMachine):
+    """The real one beside the model."""
+
+    open: Callable[[], Database]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.model = Model()
+        self.batches: dict[str, list[Batch]] = {ONE: [], TWO: []}
+        self.grants = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.database = self.runner.run(self._opened())
+
+    async def _opened(self) -> Database:
+        database = type(self).open()
+        async with database.begin(SYSTEM) as tx:
+            for worker in (ONE, TWO):
+                await ledger.register_worker(tx, worker, "node_a")
+        return database
+
+    def do(self, verb: Callable[[Tx], Awaitable[Result]]) -> Result:
+        async def work() -> Result:
+            async with self.database.begin(SYSTEM) as tx:
+                return await verb(tx)
+
+        return self.runner.run(work())
+
+    @rule(owner=owners, amount=st.integers(1, 200))
+    def grant(self, owner: OwnerId, amount: int) -> None:
+        self.grants += 1
+        self.do(lambda tx: ledger.post(tx, [grant_of(owner, f"tr_{self.grants}", amount)]))
+        self.model.credits[owner] += amount
+
+    @rule(owner=owners, worker=workers, want=amounts, name=names)
+    def lease(self, owner: OwnerId, worker: str, want: int, name: str) -> None:
+        known = self.model.lease(owner, worker, want, f"lease-{worker}-{name}")
+        try:
+            found = self.do(
+                lambda tx: ledger.lease(tx, owner, worker, Nanos(want), transfer_id=f"lease-{worker}-{name}")
+            )
+        except WorkerStopped:
+            found = None
+        assert found == known
+
+    @rule(owner=owners, worker=workers, amount=amounts, name=names)
+    def give_back(self, owner: OwnerId, worker: str, amount: int, name: str) -> None:
+        name = f"return-{worker}-{name}"
+        found = self.do(lambda tx: ledger.return_lease(tx, owner, worker, Nanos(amount), transfer_id=name))
+        assert found == self.model.give_back(owner, worker, amount, name)
+
+    @rule(worker=workers)
+    def give_back_all(self, worker: str) -> None:
+        self.do(lambda tx: ledger.return_all(tx, worker))
+        self.model.give_back_all(worker)
+
+    @rule(worker=workers)
+    def forget(self, worker: str) -> None:
+        self.do(lambda tx: ledger.forget_worker(tx, worker, alive_within=timedelta(0)))
+        self.model.give_back_all(worker)
+        self.model.stopped.add(worker)
+
+    @rule(worker=workers)
+    def register(self, worker: str) -> None:
+        self.do(lambda tx: ledger.register_worker(tx, worker, "node_a"))
+        self.model.stopped.discard(worker)
+
+    @rule(worker=workers, ahead=st.sampled_from((0, 0, 0, 0, 1)), more=st.integers(0, 3), made=settlements)
+    def apply(self, worker: str, ahead: int, more: int, made: list[tuple[str, int, OwnerId]]) -> None:
+        first = self.model.watermark[worker] + 1 + ahead
+        self._apply(worker, batch_of(first, first + more, *made))
+
+    @rule(worker=workers, choice=st.integers(0, 100), more=st.integers(0, 1))
+    def replay(self, worker: str, choice: int, more: int) -> None:
+        """An old batch; with `more` it is one that reaches beyond its end."""
+        if self.batches[worker]:
+            old = self.batches[worker][choice % len(self.batches[worker])]
+            self._apply(worker, Batch(old.first_lsn, old.last_lsn + more, old.settlements))
+
+    def _apply(self, worker: str, batch: Batch) -> None:
+        before = self.model.watermark[worker]
+        known = self.model.apply(worker, batch)
+        try:
+            found = self.do(lambda tx: ledger.apply_batch(tx, worker, batch))
+        except WatermarkGap:
+            assert known is None
+        else:
+            assert found.charged == known
+            asked = {each.generation: each.charge for each in reversed(batch.settlements)}
+            assert found.shortfall == {name: asked[name] - paid for name, paid in known.items() if asked[name] > paid}
+        if self.model.watermark[worker] > before:
+            self.batches[worker].append(batch)
+
+    @rule(worker=workers, made=settlements)
+    def crash(self, worker: str, made: list[tuple[str, int, OwnerId]]) -> None:
+        """The process dies in the transaction of a batch."""
+        first = self.model.watermark[worker] + 1
+
+        async def die(tx: Tx) -> None:
+            await ledger.apply_batch(tx, worker, batch_of(first, first, *made))
+            raise KeyError("power")
+
+        with pytest.raises(KeyError, match="power"):
+            self.do(die)
+
+    @rule(owner=owners, number=st.integers(0, 5), amount=amounts)
+    def hold(self, owner: OwnerId, number: int, amount: int) -> None:
+        name = (owner, f"held-{number}")
+        if name in self.model.holds:
+            return
+        try:
+            self.do(lambda tx: ledger.open_hold(tx, hold_of(owner, name[1], amount)))
+        except InsufficientFunds:
+            assert amount > self.model.credits[owner]
+        else:
+            self.model.credits[owner] -= amount
+            self.model.holds[name] = amount
+
+    @rule(owner=owners, number=st.integers(0, 5), charge=amounts)
+    def settle(self, owner: OwnerId, number: int, charge: int) -> None:
+        name = (owner, f"held-{number}")
+        held = self.model.holds.get(name, -1)
+        found = self.do(lambda tx: ledger.settle_hold(tx, owner, GenerationId(name[1]), Nanos(charge)))
+        if held < 0:
+            assert found is None
+            return
+        paid = min(charge, held + self.model.credits[owner])
+        assert found == paid
+        self.model.credits[owner] += held - paid
+        self.model.spent[owner] += paid
+        self.model.holds[name] = -1
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        if not hasattr(self, "database"):
+            return
+        kept, leases, books = self.runner.run(self._look())
+        for owner in (ACME, GLOBEX):
+            held = sum(amount for (whose, _), amount in self.model.holds.items() if whose == owner and amount > 0)
+            leased = sum(amount for (whose, _), amount in self.model.leases.items() if whose == owner)
+            expected = (self.model.credits[owner], leased, held, self.model.spent[owner])
+            assert (kept[owner].unleased, kept[owner].leased, kept[owner].held, kept[owner].spent) == expected
+            assert min(expected) >= 0
+        assert leases == {name: amount for name, amount in self.model.leases.items() if amount}
+        assert books.drift == 0
+        assert {each.id: each.watermark for each in books.workers} == self.model.watermark
+        assert {each.id: each.chain for each in books.workers} == self.model.chain
+
+    async def _look(self):
+        async with self.database.snapshot(SYSTEM) as snapshot:
+            leases = {(each.owner, each.worker): each.amount for each in await ledger.list_leases(snapshot)}
+            return await ledger.balances(snapshot, [ACME, GLOBEX]), leases, await ledger.verify(snapshot)
+
+    def teardown(self) -> None:
+        if hasattr(self, "database"):
+            self.runner.run(self.database.close())
+        self.runner.close()
+
+
+def walk(sequences: int, opened: Callable[[], Database]) -> None:
+    machine = type("Ledger", (Ledger,), {"open": staticmethod(opened)})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=sequences, stateful_step_count=STEPS, deadline=None)
+    )
+
+
+def test_after_any_sequence_of_leases_and_batches_the_books_are_right_on_sqlite(sqlite_template: Path):
+    with tempfile.TemporaryDirectory() as folder:
+
+        def opened() -> Database:
+            for old in Path(folder).iterdir():
+                old.unlink()
+            shutil.copy(sqlite_template, Path(folder) / "bursar.db")
+            return open_database(f"sqlite:///{folder}/bursar.db")
+
+        walk(scaled(FULL, one_in=100), opened)
+
+
+def test_after_any_sequence_of_leases_and_batches_the_books_are_right_on_postgresql(postgres: PostgresServer):
+    with clones(postgres) as opened:
+        walk(scaled(FULL // 10, one_in=100), opened)
+
+
+@contextmanager
+def clones(postgres: PostgresServer) -> Iterator[Callable[[], Database]]:
+    """A fresh database each time; the one before is dropped."""
+    urls: list[str] = []
+
+    def opened() -> Database:
+        dropped()
+        urls.append(postgres.clone("template_bursar"))
+        return open_database(urls[-1])
+
+    def dropped() -> None:
+        while urls:
+            postgres.drop_database(urls.pop())
+
+    try:
+        yield opened
+    finally:
+        dropped()
