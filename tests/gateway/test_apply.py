@@ -87,7 +87,7 @@ async def journal(database: Database, cast: Cast, checker: KeyChecker) -> Journa
 
 
 async def test_a_batch_is_charged_recorded_counted_and_its_key_was_used(journal: Journal):
-    made = [journal.generation("gen-1", 25), journal.generation("gen-2", 0, 59), journal.generation("gen-3", 5, 61)]
+    made = [journal.generation("gen-1", 25, 61), journal.generation("gen-2", 0, 59), journal.generation("gen-3", 5)]
     applied = await journal.apply(1, 7, *made)
     assert applied.charged == {"gen-1": 25, "gen-2": 0, "gen-3": 5}
     assert await journal.costs() == {"gen-1": 25, "gen-2": 0, "gen-3": 5}
