@@ -108,16 +108,17 @@ class Journal:
         size = len(payload)
         if size > self._limits.record_bytes_max:
             raise RecordTooLarge(size, self._limits.record_bytes_max)
+        if not 0 <= kind <= _format.KIND_MAX:
+            raise ValueError(f"a kind is 0 to {_format.KIND_MAX}, not {kind}")
         cost = size + _RECORD_COST
         kept = 0 if reserve else self._space.reserve_bytes
         if self._space.free_bytes - self._outstanding_bytes - kept < cost:
             raise JournalFull
-        head = _format.pack_record_head(size, kind)
         group = self._filling
         if len(group.data) + cost > self._limits.group_bytes_max:
             self._full.append(group)
             group = self._filling = _Group(self._last_lsn + 1)
-        group.data += head
+        group.data += _format.pack_record_head(size, kind)
         group.data += payload
         group.count += 1
         group.cost += cost

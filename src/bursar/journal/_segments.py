@@ -1,8 +1,8 @@
 """The files of one journal. Everything here waits for the disk, and runs in one thread at a time.
 
-00000000000000000001.journal   a segment, named after its first lsn; the last one is written to
-spare-1                        preallocated zeros, to become a segment; the last of them are the reserve
-*.new                          being allocated; deleted at the next start
+- `00000000000000000001.journal`: a segment, named after its first lsn; the last one is written to.
+- `spare-1`: preallocated zeros, to become a segment; the last of them are the reserve.
+- `spare-1.new`: being allocated; deleted at the next start.
 """
 
 import errno
