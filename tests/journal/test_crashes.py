@@ -106,6 +106,97 @@ TestAgainstAList = AgainstAList.TestCase
 TestAgainstAList.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
+class BusyHour:
+    """One fixed course of events, in which segments come and go."""
+
+    def __init__(self, disk: ForgetfulDisk) -> None:
+        self.disk = disk
+        self.records: list[Record] = []
+        self.durable = self.applied = 0
+
+    def run(self) -> None:
+        self.start()
+        for burst in range(1, 16):
+            for number in range(burst % 5 + 1):
+                payload = bytes([burst]) * (60 * burst + number)
+                lsn = self.journal.append(burst, payload)
+                self.records.append(Record(lsn, burst, payload))
+            for _ in range(4):
+                self.syncer.turn()
+                self.durable = self.journal.synced_lsn
+            if burst % 4 == 0:
+                self.applied = self.durable - 3
+                self.journal.truncate(self.applied)
+
+    def start(self) -> None:
+        self.syncer = HandSyncer()
+        self.journal = Journal.open(FOLDER, "w", limits=SMALL, disk=self.disk, syncer=self.syncer)
+
+    def check(self) -> None:
+        found = list(self.journal.replay(self.applied))
+        last = found[-1].lsn if found else self.applied
+        assert last >= self.durable, "what was reported as on disk is gone"
+        assert found == self.records[self.applied : last]
+        self.records = self.records[:last]
+        self.durable = last
+
+    def one_more(self) -> None:
+        self.records.append(Record(self.journal.append(1, b"one more", reserve=True), 1, b"one more"))
+        self.syncer.settle(4)
+        self.durable = self.journal.synced_lsn
+        assert self.durable == len(self.records)
+
+
+@pytest.mark.parametrize("kill_first", [False, True], ids=["power lost", "killed, then power lost"])
+def test_wherever_a_busy_hour_is_cut_short_nothing_synced_is_lost(kill_first):
+    cut = 0
+    for call in range(10_000):
+        for seed in range(4):
+            disk = ForgetfulDisk()
+            hour, rng = BusyHour(disk), random.Random(seed)
+            disk.fuse = call
+            try:
+                hour.run()
+            except PowerLost:
+                cut += 1
+            else:
+                assert cut > 300
+                return
+            disk.kill() if kill_first else disk.lose_power(rng)
+            hour.start()
+            hour.check()
+            hour.one_more()
+            disk.lose_power(rng)
+            hour.start()
+            hour.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_start_that_is_cut_short_while_it_drops_a_torn_group_can_be_repeated(seed):
+    rng = random.Random(seed)
+    for call in range(40):
+        disk = ForgetfulDisk()
+        hour = BusyHour(disk)
+        hour.start()
+        hour.one_more()
+        for _ in range(3):
+            hour.records.append(Record(hour.journal.append(2, b"t" * 600), 2, b"t" * 600))
+        disk.fuse = 1
+        with pytest.raises(PowerLost):
+            hour.syncer.settle()
+        disk.lose_power(rng)
+        disk.fuse = call
+        try:
+            hour.start()
+        except PowerLost:
+            disk.lose_power(rng)
+            hour.start()
+        else:
+            break
+        hour.check()
+    assert call > 2
+
+
 APPENDING = """
 import asyncio, hashlib, sys
 from pathlib import Path

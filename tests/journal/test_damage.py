@@ -134,9 +134,11 @@ def test_damage_before_a_later_group_is_refused_even_where_it_looks_torn():
     start, end = groups_of(data)[1]
     sector = (start // SECTOR + 1) * SECTOR
     assert sector + SECTOR <= end
-    data[sector : sector + SECTOR] = bytes(SECTOR)
-    with pytest.raises(JournalCorrupt, match=f"{path} is damaged at byte {start}: record 4 "):
-        reopened(disk)
+    for lo, hi in ((sector, sector + SECTOR), (start, sector), (start, end)):
+        lost = disk.copy()
+        last_segment(lost)[1][lo:hi] = bytes(hi - lo)
+        with pytest.raises(JournalCorrupt, match=f"{path} is damaged at byte {start}: record 4 "):
+            reopened(lost)
 
 
 def test_a_segment_that_is_missing_or_ends_early_is_refused():

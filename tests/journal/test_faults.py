@@ -1,6 +1,7 @@
 """A disk that fails or fills up: nothing is ever said to be on disk that is not, and what was admitted can end."""
 
 import asyncio
+import errno
 import os
 import subprocess
 from contextlib import suppress
@@ -32,17 +33,19 @@ async def fill(journal: Journal, *, reserve: bool = False) -> int:
             return count
         await journal.synced(lsn)
         count += 1
+        assert count < 1000, "this never gets full"
 
 
 async def first_that_fits(journal: Journal) -> int:
-    while True:
-        try:
-            lsn = journal.append(1, b"n" * 500)
-        except JournalFull:
-            await asyncio.sleep(0.01)
-        else:
-            await journal.synced(lsn)
-            return lsn
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                lsn = journal.append(1, b"n" * 500)
+            except JournalFull:
+                await asyncio.sleep(0.01)
+            else:
+                await journal.synced(lsn)
+                return lsn
 
 
 async def test_a_failed_sync_fails_everything_pending_and_later_and_is_told_once(tmp_path, caplog):
@@ -82,6 +85,34 @@ async def test_those_who_append_while_a_sync_is_failing_fail_with_it(tmp_path):
     disk.broken = True
     gate.set()
     assert [await first, await second] == ["JournalFailed", "JournalFailed"]
+    await journal.close()
+
+
+async def test_a_disk_that_fails_while_a_spare_is_made_writes_nothing_after_that(tmp_path):
+    class Failing(WatchedDisk):
+        def allocate(self, path: Path, size_bytes: int) -> None:
+            if self.broken:
+                raise OSError(errno.EIO, "Input/output error")
+            super().allocate(path, size_bytes)
+
+    disk, syncer, told = Failing(), HandSyncer(), []
+    journal = Journal.open(
+        tmp_path, "w", limits=SMALL, disk=disk, syncer=syncer, on_failure=lambda: told.append("failed")
+    )
+    while len(list(tmp_path.glob("spare-*"))) == 2:
+        journal.append(1, b"x" * 900)
+        syncer.turn()  # writes a group; the next turn makes a spare, if one was used
+    synced = journal.synced_lsn
+    disk.broken = True
+    waiting = asyncio.create_task(outcome(journal.synced(journal.append(1, b"too late"))))
+    await asyncio.sleep(0)
+    syncer._callbacks.clear()
+    syncer.turn()
+    assert await waiting == "JournalFailed"
+    journal._hand_over()
+    disk.broken = False
+    syncer.settle()
+    assert (told, journal.synced_lsn) == (["failed"], synced)
     await journal.close()
 
 

@@ -4,6 +4,7 @@ import errno
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class _Inode:
 
 
 class ForgetfulDisk:
-    """A disk in memory. At `lose_power` any sector and any last names that were not synced may be as they were before.
+    """A disk in memory. At `lose_power` any sector and any name that was not synced may be as it was before.
 
     `fuse` is how many more calls that change something will work before the power is lost in the middle of one.
     """
@@ -76,9 +77,11 @@ class ForgetfulDisk:
         self._is_locked = False
 
     def lose_power(self, rng: random.Random) -> None:
-        """What was not synced is partly there afterwards, in sectors; names in the order in which they were changed."""
-        for change in self._unsynced[: rng.randint(0, len(self._unsynced))]:
-            change(self._durable_names)
+        """Of what was not synced any part is there afterwards: sectors, and changes of names."""
+        for change in self._unsynced:
+            if rng.random() < 0.5:
+                with suppress(KeyError):  # it builds on one that is lost
+                    change(self._durable_names)
         for inode in self._durable_names.values():
             kept = bytearray(inode.durable)
             for at in range(0, len(kept), SECTOR):

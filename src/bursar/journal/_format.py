@@ -168,11 +168,6 @@ def is_zero(data: bytes) -> bool:
     return data == bytes(len(data))
 
 
-def next_sector(at: int) -> int:
-    """Where the sector ends that the byte `at` is in."""
-    return at - at % SECTOR_BYTES + SECTOR_BYTES
-
-
 def _head_at(data: bytes, at: int, seed: int) -> _Head | None:
     if at + GROUP_OVERHEAD_BYTES > len(data):
         return None
@@ -214,7 +209,7 @@ def _is_torn(data: bytes, at: int, dirty_end: int, seed: int) -> bool:
 def _lost_a_sector(data: bytes, start: int, end: int) -> bool:
     """Whether the part of any sector between `start` and `end` is all zero."""
     while start < end:
-        stop = min(end, next_sector(start))
+        stop = min(end, start - start % SECTOR_BYTES + SECTOR_BYTES)
         if is_zero(data[start:stop]):
             return True
         start = stop

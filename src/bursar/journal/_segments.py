@@ -255,7 +255,7 @@ class Segments:
         """Prepares the last segment for writing.
 
         Its last group is written again: after `kill -9`, or a failed sync, it can be read and yet not be on disk. What is
-        there of a torn group becomes zero, its first sector last, so that a crash in between leaves a torn group again.
+        there of a torn group becomes zero; whichever sectors a crash leaves of that, the group is torn again.
         """
         self._file = self._disk.open(path)
         self._used = found.end
@@ -263,7 +263,5 @@ class Segments:
             self._file.pwrite(data[found.last_group : found.end], found.last_group)
             self._file.fdatasync()
         if found.ending is Ending.TORN:
-            first = min(found.dirty_end, _format.next_sector(found.end))
-            for start, stop in ((first, found.dirty_end), (found.end, first)):
-                self._file.pwrite(bytes(stop - start), start)
-                self._file.fdatasync()
+            self._file.pwrite(bytes(found.dirty_end - found.end), found.end)
+            self._file.fdatasync()
