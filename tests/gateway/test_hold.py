@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from bursar import ledger
 from bursar.catalog import Catalog
+from bursar.gateway import DatabaseFunds, InsufficientCredits, Intent
 from bursar.gateway.plan import STREAM_TOKENS
+from bursar.kernel.ids import GenerationId, WorkerId
+from bursar.kernel.money import Nanos
+from bursar.storage import SYSTEM, Database
+from tests.conftest import Cast
 from tests.gateway.world import CREDIT, CREDITS_URL, PRIME, World, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
@@ -253,3 +259,14 @@ async def test_a_request_is_settled_once_however_often_it_is_asked(world: World)
         assert await apply_void(tx, row, HoldState.VOID) is False
     assert await world.books_are_right() == spent
     assert len(await world.generations()) == 1
+
+
+async def test_a_refusal_tells_what_can_be_held_and_not_what_workers_have_leased(database: Database, cast: Cast):
+    worker = WorkerId("node_far.1")
+    async with database.begin(SYSTEM) as tx:
+        await ledger.register_worker(tx, worker, "node_far")
+        await ledger.lease(tx, cast.owner, worker, Nanos(10 * 10**9 - 40), transfer_id="lease-1")
+    intent = Intent(cast.owner, GenerationId("gen-1"), Nanos(41), "v1", None, cast.admin.id, "demo/echo-1")
+    with pytest.raises(InsufficientCredits) as refusal:
+        await DatabaseFunds(database).hold(intent)
+    assert refusal.value.available == 40
