@@ -108,6 +108,8 @@ WRONG: list[dict[str, Any]] = [
     {"session_id": "a\0b"},
     {"provider": "demo"},
     {"provider": {"order": "demo"}},
+    {"provider": {"preferred_max_latency": {"p50": 1, "p99": {}}}},
+    {"provider": {"preferred_min_throughput": {"p75": True}}},
 ]
 
 

@@ -231,7 +231,7 @@ class ProviderResponse(BaseModel):
 
     status: int | None
     endpoint_id: str
-    id: str | None
+    id: str = Field(default_factory=str, description="The provider's own; missing where it gave none.")
     is_byok: bool
     latency: int | None = Field(description="Milliseconds.")
     model_permaslug: str

@@ -187,15 +187,14 @@ def _attos(name: str, value: Any) -> int | None:
 def _cutoff(provider: Mapping[str, Any], name: str, scale: int) -> int | None:
     """A number, or an object of percentiles, of which the lowest counts: only an average is known of an endpoint."""
     value = provider.get(name)
-    if isinstance(value, dict):
-        if not value.keys() <= set(_PERCENTILES):
-            raise _wrong(f"provider.{name}", f"an object has {', '.join(_PERCENTILES)} only")
-        value = next((value[each] for each in _PERCENTILES if value.get(each) is not None), None)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**9:
-        raise _wrong(f"provider.{name}", "a number, or an object with p50 to p99, is required")
-    return int(value * scale)
+    if isinstance(value, dict) and not value.keys() <= set(_PERCENTILES):
+        raise _wrong(f"provider.{name}", f"an object has {', '.join(_PERCENTILES)} only")
+    listed = [value.get(each) for each in _PERCENTILES] if isinstance(value, dict) else [value]
+    given = [each for each in listed if each is not None]
+    for each in given:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not 0 <= each <= 10**9:
+            raise _wrong(f"provider.{name}", "a number, or an object with p50 to p99, is required")
+    return int(given[0] * scale) if given else None
 
 
 def _wrong(field: str, what: str) -> InvalidPreference:
