@@ -23,7 +23,7 @@ from bursar.access import Actor
 from bursar.activity import Generation
 from bursar.app import CatalogHolder, Installation, Server, open_installation
 from bursar.cli._serving import bind, log_to_stderr, serve
-from bursar.gateway import Hold, Intent
+from bursar.gateway import Hold, Intent, Progress
 from bursar.kernel.ids import OwnerId, new_generation_id, new_organization_id, new_user_id
 from bursar.kernel.money import Nanos
 from bursar.settings import Settings, read_settings
@@ -59,6 +59,12 @@ class StandInFunds:
     async def extend(self, hold: Hold, extra: Nanos) -> bool:
         hold.amount = Nanos(hold.amount + extra)
         return True
+
+    def progress(self, hold: Hold, so_far: Progress) -> None:
+        """Not kept."""
+
+    async def caught_up(self) -> None:
+        """There is nothing to wait for."""
 
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
         del hold

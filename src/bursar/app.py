@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import secrets
+import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +28,17 @@ from bursar.gateway import (
     Dispatcher,
     EndpointHealth,
     Gateway,
+    JournalFunds,
+    Leases,
     StickySessions,
     recover_holds,
 )
 from bursar.identity import Passwords
 from bursar.jobs import Jobs
+from bursar.journal import Journal
 from bursar.kernel.clock import Clock, SystemClock
-from bursar.kernel.errors import SettingsError
+from bursar.kernel.errors import BursarError, SettingsError
+from bursar.kernel.ids import WorkerId
 from bursar.keys import KeyChecker
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
 from bursar.processors import SandboxProcessor
@@ -46,6 +52,9 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 EXAMPLE_MODEL = "demo/echo-1"
 DEMO_MARK = "demo"
 """The fact, kept in the database, that `bursar demo` made this data."""
+
+TEND_SECONDS = 5
+"""How often a worker tells the database that it lives, and gives back leases that nobody uses."""
 
 _log = logging.getLogger("bursar.app")
 
@@ -196,9 +205,10 @@ class Server:
         self.providers = Providers(clock=clock, pace=pace)
         self.admission = Admission(database, installation.checker, clock)
         self.health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
+        self._journaled = _open_funds(installation) if settings.durability == "journal" else None
         self.gateway = Gateway(
             admission=self.admission,
-            funds=DatabaseFunds(database),
+            funds=self._journaled or DatabaseFunds(database),
             dispatcher=Dispatcher(
                 self.providers,
                 self._credential,
@@ -213,6 +223,7 @@ class Server:
             ),
         )
         self.jobs = Jobs(database, self.mailer)
+        self._tending: asyncio.Task[None] | None = None
         self._api: asyncio.Future[Asgi] | None = None
         sandbox = SandboxProcessor(installation.secret) if sandbox_is_on(settings, catalog_holder) else None
         self.sells_credits = sandbox is not None
@@ -250,9 +261,13 @@ class Server:
     async def start(self) -> None:
         """Gives back what a process before this one held when it died, and starts the jobs."""
         interrupted = await recover_holds(self.installation.database)
+        if self._journaled is not None:
+            interrupted += await self._journaled.recover()
+            self._journaled.start()
+            self._tending = asyncio.create_task(_tend(self._journaled))
         if interrupted:
             _log.warning(
-                "%d requests were interrupted when Bursar last stopped; nothing was charged for them", interrupted
+                "%d requests were interrupted when Bursar last stopped; they cost what had arrived of them", interrupted
             )
         self.jobs.start()
         self._whole_api()
@@ -267,12 +282,18 @@ class Server:
     def _build_api(self) -> Asgi:
         from bursar.api import ApiParts, create_api
 
-        return create_api(ApiParts(self.installation.database, self.admission, self.health, self.catalog))
+        database, caught_up = self.installation.database, self.gateway.caught_up
+        return create_api(ApiParts(database, self.admission, self.health, self.catalog, caught_up))
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""
         await self.gateway.drain()
         await self.jobs.stop()
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+        if self._journaled is not None:
+            await self._journaled.close()
         await self.providers.close()
         await self.installation.close()
 
@@ -288,6 +309,31 @@ class Server:
                     remedy=f"The operator has to check credential_file of provider {provider.slug} in the catalogue.",
                 ) from None
         return None
+
+
+def _open_funds(installation: Installation) -> JournalFunds:
+    """Takes the journal of this node's one worker. Raises what `Journal.open` raises."""
+    database, clock = installation.database, installation.clock
+    worker = WorkerId(f"{database.node}-0")
+    folder = installation.data_dir.path / "journal"
+    journal = Journal.open(folder, worker, on_failure=_stop_at_once)
+    leases = Leases(database, worker, clock, alone=database.dialect == "sqlite")
+    return JournalFunds(database, journal, leases, worker, clock)
+
+
+def _stop_at_once() -> None:
+    """What is on disk is not known any more: only a new start, which reads it, can tell."""
+    _log.critical("the journal cannot be written: Bursar stops, and recovers when it is started again")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _tend(funds: JournalFunds) -> None:
+    while True:
+        await asyncio.sleep(TEND_SECONDS)
+        try:
+            await funds.tend()
+        except BursarError as error:
+            _log.warning("the database was not told that this worker lives: %s", error.sentence)
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

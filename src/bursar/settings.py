@@ -51,6 +51,11 @@ class Settings(BaseModel):
         description="Addresses or networks, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     catalog: Path | None = Field(None, description="The operator's catalogue file (TOML); reloaded on SIGHUP.")
+    durability: Literal["journal", "database"] = Field(
+        "journal",
+        description="Where a request's money is recorded before it is dispatched and before it is answered: in a journal in the data "
+        "directory, with the database a moment behind (fast), or in the database itself (for machines without a disk to trust).",
+    )
     concurrency_total: int = Field(
         4_096, ge=1, description="How many requests to models may run at once; more are answered 503 with Retry-After."
     )

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx2
 from aiohttp import web
@@ -23,7 +23,7 @@ import bursar.app
 from bursar import ledger
 from bursar.activity import tables as activity_tables
 from bursar.kernel.clock import SystemClock
-from bursar.storage import SYSTEM, Database, Sealer
+from bursar.storage import SYSTEM, Database, Sealer, Snapshot
 from tests.support.server import clean_environment, free_port
 
 COMMAND_SECONDS_MAX = 30
@@ -233,31 +233,53 @@ class Books:
     statuses: dict[str, int]
 
 
-def books(where: Path | str) -> Books:
-    """What the database of a data directory (or a URL) adds up to, read beside a server or without one."""
+Found = TypeVar("Found")
 
-    async def look() -> Books:
+
+def read(where: Path | str, look: Callable[[Snapshot], Awaitable[Found]]) -> Found:
+    """What `look` finds in the database of a data directory (or a URL), beside a server or without one."""
+
+    async def in_snapshot() -> Found:
         url = f"sqlite:///{where / 'bursar.db'}" if isinstance(where, Path) else where
         database = Database(url, clock=SystemClock(), sealer=Sealer(os.urandom(32)), node="node_test")
-        table = activity_tables.generations
         try:
             async with database.snapshot(SYSTEM) as snapshot:
-                rows = await snapshot.all(
-                    select(
-                        table.c.status, func.count().label("count"), func.sum(table.c.cost_nanos).label("cost")
-                    ).group_by(table.c.status)
-                )
-                return Books(
-                    await ledger.verify(snapshot),
-                    sum(int(row.cost) for row in rows),
-                    sum(row.count for row in rows),
-                    {row.status: row.count for row in rows},
-                )
+                return await look(snapshot)
         finally:
             await database.close()
 
     with ThreadPoolExecutor(1) as thread:  # a test may have a loop of its own
-        return thread.submit(lambda: asyncio.run(look())).result(30)
+        return thread.submit(lambda: asyncio.run(in_snapshot())).result(30)
+
+
+def books(where: Path | str) -> Books:
+    """What it all adds up to."""
+    table = activity_tables.generations
+    counts = select(table.c.status, func.count().label("count"), func.sum(table.c.cost_nanos).label("cost")).group_by(
+        table.c.status
+    )
+
+    async def look(snapshot: Snapshot) -> Books:
+        rows = await snapshot.all(counts)
+        return Books(
+            await ledger.verify(snapshot),
+            sum(int(row.cost) for row in rows),
+            sum(row.count for row in rows),
+            {row.status: row.count for row in rows},
+        )
+
+    return read(where, look)
+
+
+def generations(where: Path | str) -> dict[str, tuple[str, int]]:
+    """Status and cost in nanos of every request, by its id."""
+    table = activity_tables.generations
+
+    async def look(snapshot: Snapshot) -> dict[str, tuple[str, int]]:
+        rows = await snapshot.all(select(table.c.id, table.c.status, table.c.cost_nanos))
+        return {row.id: (row.status, row.cost_nanos) for row in rows}
+
+    return read(where, look)
 
 
 def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:

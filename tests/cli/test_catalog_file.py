@@ -65,7 +65,7 @@ def test_a_provider_that_is_not_there_is_502_and_free(tmp_path: Path):
         answer = ask(server.api_base, server.api_key, model="acme/prime")
         assert answer.status_code == 502
         assert "127.0.0.1" not in answer.text
-        found = books(tmp_path / "data")
+        found = eventually(lambda: (it := books(tmp_path / "data")).requests and it)
         assert (found.requests, found.cost_nanos, found.verification.open_holds) == (1, 0, 0)
 
 

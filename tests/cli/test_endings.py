@@ -42,25 +42,28 @@ def test_sigterm_under_a_live_stream_lets_it_end_and_exits_0(tmp_path: Path):
         assert round(last["usage"]["cost"] * 1e9) == found.cost_nanos == found.verification.spent
 
 
-def test_after_a_kill_holds_come_back_and_the_interrupted_request_is_in_the_activity(tmp_path: Path):
+def test_after_a_kill_leases_come_back_and_the_interrupted_request_is_in_the_activity(tmp_path: Path):
     with RunningServer(data_dir=tmp_path / "data") as server:
         with contextlib.suppress(httpx2.HTTPError), stream(server, "[[tokens:400]]") as lines:
             identity = json.loads(next(lines))["id"]
             next(lines)
-            assert books(tmp_path / "data").verification.open_holds == 1
+            assert books(tmp_path / "data").verification.leased > 0
             server.kill()
             list(lines)
         left = books(tmp_path / "data")
-        assert (left.verification.open_holds, left.requests, left.verification.drift) == (1, 0, 0)
-        assert left.verification.available < 10_000_000_000
+        assert (left.requests, left.verification.drift) == (0, 0)
+        assert left.verification.leased > 0
         server.start()
         found = books(tmp_path / "data")
-        assert (found.verification.open_holds, found.verification.held, found.verification.drift) == (0, 0, 0)
-        assert found.verification.available == 10_000_000_000
+        assert (found.verification.open_holds, found.verification.leased, found.verification.drift) == (0, 0, 0)
+        assert found.verification.available + found.verification.spent == 10_000_000_000
         assert found.statuses == {"interrupted": 1}
-        assert "1 requests were interrupted" in server.stderr() or "interrupted" in server.stderr()
+        assert "interrupted" in server.stderr()
         row = get(server.api_base, f"/generation?id={identity}", server.api_key).json()["data"]
-        assert (row["total_cost"], row["finish_reason"], row["model"]) == (0, "error", "demo/echo-1")
+        assert (row["finish_reason"], row["model"]) == ("error", "demo/echo-1")
+        # Less than a second of it arrived: what is lost to the house is bounded by what was not noted yet.
+        assert row["native_tokens_completion"] < 100
+        assert round(row["total_cost"] * 1e9) == found.verification.spent
 
 
 def test_a_client_that_hangs_up_is_charged_for_what_arrived_and_no_more(tmp_path: Path):

@@ -34,7 +34,12 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 READ_FOREIGN_TABLES = {"reports", "app"}
 """Reports join over them; app assembles them for migrations."""
 
-WRITE_IN_GATEWAY = ("bursar.gateway._funds", "bursar.gateway._apply")
+WRITE_IN_GATEWAY = (
+    "bursar.gateway._funds",
+    "bursar.gateway._journaled",
+    "bursar.gateway._leases",
+    "bursar.gateway._apply",
+)
 NEVER = (
     ("providers", "storage"),
     ("processors", "storage"),

@@ -1,7 +1,7 @@
 """The management API: one FastAPI application for the description it writes of itself; its error bodies are ours throughout."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,13 @@ _log = logging.getLogger("bursar.api")
 
 @dataclass(frozen=True)
 class ApiParts:
-    """What the routes need. `catalog` gives the present one: a reload replaces it."""
+    """What the routes need. `catalog` gives the present one: a reload replaces it. `caught_up` waits until what was answered can be read."""
 
     database: Database
     admission: Admission
     health: EndpointHealth
     catalog: Callable[[], Catalog]
+    caught_up: Callable[[], Awaitable[None]]
 
 
 class NoSuchRoute(NotFound):
@@ -94,7 +95,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     for router in (
         _models.router(parts.admission, shelf),
         _endpoints.router(parts.admission, shelf),
-        _routes.router(parts.database, parts.admission),
+        _routes.router(parts.database, parts.admission, parts.caught_up),
     ):
         app.include_router(router, prefix="/api/v1")
     return app

@@ -1,5 +1,6 @@
 """What a key may ask about itself and its owner."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -19,8 +20,8 @@ class NoSuchGeneration(NotFound):
     """No generation of this owner has this id; another owner's answers alike."""
 
 
-def router(database: Database, admission: Admission) -> APIRouter:
-    """`GET /key` (alias `/auth/key`), `/credits`, `/generation`."""
+def router(database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]) -> APIRouter:
+    """`GET /key` (alias `/auth/key`), `/credits`, `/generation`. Who just made a request finds it in what they say."""
     routes = APIRouter(tags=["Account"])
 
     @routes.get(
@@ -41,6 +42,7 @@ def router(database: Database, admission: Admission) -> APIRouter:
     async def describe_key(authorization: Authorization = None) -> Response:
         """What this key is, and what it spent. API keys and management keys alike."""
         caller = await admission.admit(authorization)
+        await caught_up()
         async with database.snapshot(Scope(caller.owner)) as snapshot:
             key = await keys.find_key(snapshot, caller.owner, caller.key)
             usage = await reports.key_usage(snapshot, caller.owner, caller.key)
@@ -59,6 +61,7 @@ def router(database: Database, admission: Admission) -> APIRouter:
     async def get_credits(authorization: Authorization = None) -> Response:
         """Of the owner that the management key belongs to; the difference is what is left."""
         caller = await admission.admit_management(authorization)
+        await caught_up()
         async with database.snapshot(Scope(caller.owner)) as snapshot:
             totals = await reports.credit_totals(snapshot, caller.owner)
         return json_answer({"data": _answers.credits_(totals)})
@@ -78,6 +81,7 @@ def router(database: Database, admission: Admission) -> APIRouter:
         caller = await admission.admit(authorization)
         found = None
         if is_id(id, "gen"):
+            await caught_up()
             async with database.snapshot(Scope(caller.owner)) as snapshot:
                 found = await activity.find_generation(snapshot, caller.owner, GenerationId(id))
         if found is None:

@@ -13,8 +13,10 @@ from bursar.gateway._door import (
     InvalidRequest,
 )
 from bursar.gateway._exchange import Exchange
-from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, recover_holds
+from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, Progress, recover_holds
 from bursar.gateway._health import EndpointHealth
+from bursar.gateway._journaled import JournalFunds
+from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
 from bursar.gateway._order import Condition
 from bursar.gateway._performance import Percentiles, Performance
@@ -65,12 +67,16 @@ __all__ = [
     "InvalidApiKey",
     "InvalidPreference",
     "InvalidRequest",
+    "JournalFunds",
     "KeyCaller",
+    "LeaseSizes",
+    "Leases",
     "MissingCredentials",
     "NoEndpoints",
     "Overloaded",
     "Percentiles",
     "Performance",
+    "Progress",
     "StickySessions",
     "TooManyAtOnce",
     "UnknownModel",

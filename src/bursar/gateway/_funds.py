@@ -61,6 +61,14 @@ class Hold:
     extensions: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """What a stream has brought so far, counted, and its price: what it costs should this process die before the settlement."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Nanos
+
+
 class Funds(Protocol):
     async def hold(self, intent: Intent) -> Hold:
         """Durable when it returns. Raises `InsufficientCredits`."""
@@ -68,6 +76,10 @@ class Funds(Protocol):
 
     async def extend(self, hold: Hold, extra: Nanos) -> bool:
         """Whether the credits covered `extra` more."""
+        ...
+
+    def progress(self, hold: Hold, so_far: Progress) -> None:
+        """Notes it, without waiting."""
         ...
 
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
@@ -79,6 +91,10 @@ class Funds(Protocol):
 
     async def void(self, hold: Hold, generation: Generation) -> None:
         """Nothing came of it: gives everything back and records that, at a cost of 0."""
+        ...
+
+    async def caught_up(self) -> None:
+        """Returns when what was settled until now can be read in the database, or after a moment."""
         ...
 
 
@@ -122,6 +138,12 @@ class DatabaseFunds:
         hold.amount = Nanos(hold.amount + extra)
         return True
 
+    def progress(self, hold: Hold, so_far: Progress) -> None:
+        """Not kept: what is interrupted costs nothing here."""
+
+    async def caught_up(self) -> None:
+        """A settlement is in the database when `settle` returns."""
+
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
         if generation.cost_nanos > hold.amount:
             _log.warning(
@@ -159,12 +181,12 @@ class DatabaseFunds:
                 _log.exception(
                     "the settlement of %s was refused; it is tried again with less in its row", generation.id
                 )
-                generation = _bare(generation)
+                generation = bare(generation)
             await asyncio.sleep(wait)
             wait = min(wait * 2, SETTLE_RETRY_SECONDS_LONGEST)
 
 
-def _bare(generation: Generation) -> Generation:
+def bare(generation: Generation) -> Generation:
     """Whose it is, what was used and what it cost."""
     return Generation(
         owner_id=generation.owner_id,

@@ -175,6 +175,11 @@ class Meter:
             counted = Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written)
         return self._believed(counted), UsageSource.COUNTED
 
+    def rough_usage(self) -> Usage:
+        """What arrived until now, by its length alone: text takes about four bytes a token."""
+        prompt, written = -(-self._plan.prompt_tokens // 4), -(-self.pieces_bytes // 4)
+        return self._believed(Usage(prompt_tokens=prompt, completion_tokens=written))
+
     def _believed(self, usage: Usage) -> Usage:
         """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), and no
         answer than what the endpoint can write or the client allowed."""

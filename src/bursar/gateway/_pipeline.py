@@ -116,6 +116,10 @@ class Gateway:
                 exchange.left()
             await asyncio.wait(self._running)
 
+    async def caught_up(self) -> None:
+        """Returns when what was answered until now can be read in the activity, or after a moment."""
+        await self._funds.caught_up()
+
     async def _serve(self, scope: Scope, exchange: Exchange, caller: Caller | None) -> None:
         generation = new_generation_id(self._clock.now())
         exchange.generation = generation

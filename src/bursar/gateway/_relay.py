@@ -10,6 +10,10 @@ from bursar.gateway._skin import Writer
 from bursar.gateway.plan import STREAM_TOKENS, Attempt
 from bursar.providers import Chunk, Deltas, UpstreamFailed
 
+PROGRESS_BYTES = 1_024
+"""About 256 tokens: at most so much of a stream is lost to the house when the process dies."""
+PROGRESS_SECONDS = 1.0  # seconds, not money
+
 
 class Relay:
     """`late`: chunks from the end of the answer on; they wait for the settlement."""
@@ -22,6 +26,8 @@ class Relay:
         self._covered = 0
         """Output tokens that the hold covers so far."""
         self._is_cut = False
+        self._noted_bytes = 0
+        self._noted_at = run.clock.monotonic()
 
     async def run(self) -> None:
         """Returns at the end of the answer, or where the credits cover no more of it. Raises what `Dispatcher.open` raises and
@@ -47,10 +53,18 @@ class Relay:
                 raise
             if run.first_token is None and meter.has_output:
                 run.first_token = run.clock.monotonic()
+            self._note(meter)
             await self._exchange.write(b"".join(out))
             if self._is_cut:
                 return
             batch = await anext(opened.rest, None)
+
+    def _note(self, meter: Meter) -> None:
+        fresh = meter.pieces_bytes - self._noted_bytes
+        now = self._run.clock.monotonic()
+        if fresh >= PROGRESS_BYTES or (fresh and now - self._noted_at >= PROGRESS_SECONDS):
+            self._noted_bytes, self._noted_at = meter.pieces_bytes, now
+            self._run.note_progress(meter)
 
     async def _take(self, item: Chunk | Deltas, meter: Meter, attempt: Attempt, out: list[bytes]) -> None:
         if isinstance(item, Chunk):

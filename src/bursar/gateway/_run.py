@@ -10,7 +10,7 @@ from bursar.catalog import Usage, charge
 from bursar.gateway._admit import Caller
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, Headers
-from bursar.gateway._funds import Funds, Hold
+from bursar.gateway._funds import Funds, Hold, Progress
 from bursar.gateway._meter import Meter
 from bursar.gateway._skin import Skin
 from bursar.gateway.plan import Attempt, Plan, output_bound
@@ -55,6 +55,13 @@ class Run:
         """By the price of so many more tokens, in a task of its own: a client that leaves must not leave it half done."""
         self.extension = asyncio.create_task(self.funds.extend(self.hold, output_bound(attempt.pricing, tokens)))
         return await asyncio.shield(self.extension)
+
+    def note_progress(self, meter: Meter) -> None:
+        """What arrived since the last note is charged even if this process dies. Roughly counted: it happens again and again."""
+        assert self.attempt is not None
+        so_far = meter.rough_usage()
+        cost = charge(self.attempt.pricing, so_far)
+        self.funds.progress(self.hold, Progress(so_far.prompt_tokens, so_far.completion_tokens, cost))
 
     async def close(self, status: GenerationStatus, failure: BursarError | None) -> Nanos:
         """Settles, or voids where nothing came of it; returns what was charged."""

@@ -146,6 +146,11 @@ class Journal:
         await future
 
     @property
+    def first_lsn(self) -> int:
+        """The lowest lsn that `replay` can give: whatever came before it was truncated."""
+        return self._found[0].first_lsn
+
+    @property
     def last_lsn(self) -> int:
         """The lsn given out last; 0 if there is none."""
         return self._last_lsn

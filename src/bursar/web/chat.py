@@ -98,6 +98,7 @@ def _options(visit: Visit) -> dict[str, Any]:
 
 
 async def _find_receipt(visit: Visit, generation: str) -> dict[str, Any] | None:
+    await visit.site.parts.gateway.caught_up()
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
         row = await reports.feed_row(snapshot, visit.owner, GenerationId(generation))
     return None if row is None else _receipt(visit, row)

@@ -1,0 +1,327 @@
+"""`durability=journal`: holds in memory from leases, intents and settlements in the journal, batches to the database behind it.
+
+1. `hold`: the ceiling is taken from the worker's lease, the intent is journaled and on disk before anything goes upstream.
+2. `extend`: more of the lease. `progress`: noted in the journal without waiting.
+3. `settle`: the row of the generation, with what is charged, is journaled and on disk; then the client gets its end.
+4. `_apply_forever`: what was settled goes to the database in batches, each one transaction with the watermark in it; a batch whose
+   outcome is unknown is tried again, and the watermark and the ids make that harmless.
+5. `recover`, before serving: what the journal holds behind the watermark is applied; an intent without an end becomes an interrupted
+   generation that costs what its progress says; then every lease goes back.
+
+Settlements are owed for as long as the process lives. The journal keeps whatever a start would need: everything behind the
+watermark, and from the oldest intent that is still open.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+import msgspec
+
+from bursar import ledger
+from bursar.activity import Generation, GenerationStatus, UsageSource
+from bursar.gateway._apply import apply_settlements
+from bursar.gateway._funds import Hold, InsufficientCredits, Intent, Progress, bare
+from bursar.gateway._leases import Leases
+from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
+from bursar.kernel.clock import Clock
+from bursar.kernel.errors import BursarError, Unavailable
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId
+from bursar.kernel.money import Nanos
+from bursar.storage import SYSTEM, Database
+
+BATCH_RECORDS_MAX = 256
+BATCH_SECONDS = 0.05  # seconds, not money
+"""Batches begin at least so far apart: what is settled meanwhile goes with the next one."""
+APPLY_RETRY_SECONDS_FIRST = 0.1  # seconds, not money
+APPLY_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
+ROOM_RETRY_SECONDS = 0.1  # seconds, not money
+CAUGHT_UP_SECONDS = 1.0  # seconds, not money
+"""Whoever reads what was just settled waits at most this long for it to be in the database."""
+
+_log = logging.getLogger("bursar.funds")
+
+
+class Kind(IntEnum):
+    """Of a record in the journal. The numbers are on disk: they are never given another meaning."""
+
+    INTENT = 1
+    PROGRESS = 2
+    SETTLE = 3
+    VOID = 4
+
+
+class JournaledIntent(msgspec.Struct, frozen=True, array_like=True):
+    owner: OwnerId
+    generation: GenerationId
+    ceiling: int
+    price_version: str
+    key: KeyId | None
+    user: UserId
+    model: str
+    opened_at: datetime
+
+
+class JournaledProgress(msgspec.Struct, frozen=True, array_like=True):
+    generation: GenerationId
+    prompt_tokens: int
+    completion_tokens: int
+    cost: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_intent = msgspec.msgpack.Decoder(JournaledIntent).decode
+_decode_progress = msgspec.msgpack.Decoder(JournaledProgress).decode
+_decode_generation = msgspec.msgpack.Decoder(Generation).decode
+
+
+class JournalFunds:
+    """Of one worker; its journal and its leases are nobody else's."""
+
+    def __init__(self, database: Database, journal: Journal, leases: Leases, worker: WorkerId, clock: Clock) -> None:
+        self._database = database
+        self._journal = journal
+        self._leases = leases
+        self._worker = worker
+        self._clock = clock
+        self._watermark = 0
+        self._open: dict[GenerationId, int] = {}
+        """Where the intents of running requests stand in the journal, oldest first."""
+        self._owed: deque[tuple[int, Generation]] = deque()
+        """Settled and not applied, in the order of the journal."""
+        self._news = asyncio.Event()
+        self._readers: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits for what was settled up to a record to be applied."""
+        self._applying: asyncio.Task[None] | None = None
+
+    async def hold(self, intent: Intent) -> Hold:
+        lacking = await self._leases.take(intent.owner, intent.ceiling)
+        if lacking is not None:
+            raise InsufficientCredits("Insufficient credits.", available=Nanos(lacking))
+        hold = Hold(intent.owner, intent.generation, intent.ceiling, self._clock.now())
+        record = JournaledIntent(
+            intent.owner, intent.generation, intent.ceiling, intent.price_version, intent.key, intent.user, intent.model, hold.opened_at
+        )  # fmt: skip
+        try:
+            lsn = self._journal.append(Kind.INTENT, _encode(record))
+        except JournalFull:
+            self._leases.resolve(intent.owner, intent.ceiling, 0)
+            raise Unavailable("Bursar has no room to record requests.", retry_after_seconds=5) from None
+        except (JournalFailed, JournalClosed):
+            raise _failed() from None
+        self._open[intent.generation] = lsn
+        await self._synced(lsn)
+        return hold
+
+    async def extend(self, hold: Hold, extra: Nanos) -> bool:
+        if extra and await self._leases.take(hold.owner, extra) is not None:
+            return False
+        hold.amount = Nanos(hold.amount + extra)
+        return True
+
+    def progress(self, hold: Hold, so_far: Progress) -> None:
+        record = JournaledProgress(hold.generation, so_far.prompt_tokens, so_far.completion_tokens, so_far.cost)
+        # What cannot be noted is the house's, should the process die before the settlement; the settlement says it all.
+        with suppress(JournalFull, JournalFailed, JournalClosed):
+            self._journal.append(Kind.PROGRESS, _encode(record), reserve=True)
+
+    async def settle(self, hold: Hold, generation: Generation) -> Nanos:
+        if generation.cost_nanos > hold.amount:
+            _log.warning(
+                "%s cost more than was held for it: is %s priced right?", generation.id, generation.endpoint_id
+            )
+            more = await self._leases.take_at_most(hold.owner, generation.cost_nanos - hold.amount)
+            hold.amount = Nanos(hold.amount + more)
+        charged = Nanos(min(generation.cost_nanos, hold.amount))
+        lsn = await self._end(Kind.SETTLE, hold, generation, charged)
+        await self._synced(lsn)
+        return charged
+
+    async def void(self, hold: Hold, generation: Generation) -> None:
+        # Nothing is charged, so that nobody has to wait: lost, it becomes an interrupted request that costs nothing.
+        await self._end(Kind.VOID, hold, generation, Nanos(0))
+
+    async def caught_up(self) -> None:
+        """Returns when everything settled until now is in the database, or after `CAUGHT_UP_SECONDS`."""
+        if self._owed:
+            applied = asyncio.get_running_loop().create_future()
+            self._readers.append((self._owed[-1][0], applied))
+            await asyncio.wait({applied}, timeout=CAUGHT_UP_SECONDS)
+
+    async def recover(self) -> int:
+        """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
+        async with self._database.begin(SYSTEM) as tx:
+            found = await ledger.register_worker(tx, self._worker, self._database.node)
+        self._watermark = found.watermark
+        intents, progress = self._read(found.watermark)
+        for generation, intent in intents.items():
+            row = _interrupted(intent, progress.get(generation))
+            lsn = self._journal.append(Kind.SETTLE, _encode(row), reserve=True)
+            self._owed.append((lsn, row))
+        await self._synced(self._journal.last_lsn)
+        while self._owed:
+            await self._apply_once()
+        async with self._database.begin(SYSTEM) as tx:
+            await ledger.return_all(tx, self._worker)
+        self._leases.heard()
+        return len(intents)
+
+    def start(self) -> None:
+        self._applying = asyncio.create_task(self._apply_forever())
+
+    async def tend(self) -> None:
+        """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
+        async with self._database.begin(SYSTEM) as tx:
+            alive = await ledger.touch_worker(tx, self._worker)
+        if alive:
+            self._leases.heard()
+            await self._leases.return_idle()
+        else:
+            _log.critical(
+                "this worker was forgotten (bursar nodes forget); it admits nothing until it is started again"
+            )
+            self._leases.forgotten()
+
+    async def close(self) -> None:
+        """After the last request: applies what is owed and gives every lease back. Whatever cannot be done now is done at the next start."""
+        if self._applying is not None:
+            await self.caught_up()
+            self._applying.cancel()
+            await asyncio.gather(self._applying, return_exceptions=True)
+        try:
+            if not self._owed:
+                async with self._database.begin(SYSTEM) as tx:
+                    await ledger.forget_worker(tx, self._worker, alive_within=timedelta(0), even_if_alive=True)
+        except BursarError as error:
+            _log.warning("leases stay reserved until the next start: %s", error.sentence)
+        await self._journal.close()
+
+    async def _end(self, kind: Kind, hold: Hold, generation: Generation, charged: Nanos) -> int:
+        row = msgspec.structs.replace(generation, cost_nanos=charged)
+        payload = _encode(row)
+        while True:
+            try:
+                lsn = self._journal.append(kind, payload, reserve=True)
+                break
+            except JournalFull:  # even what is kept for settlements is full: what was applied makes room
+                await asyncio.sleep(ROOM_RETRY_SECONDS)
+            except RecordTooLarge:  # what is owed is never lost to what stands beside it
+                payload = _encode(bare(row))
+            except (JournalFailed, JournalClosed):
+                raise _failed() from None
+        self._owed.append((lsn, row))
+        self._open.pop(hold.generation, None)
+        self._leases.resolve(hold.owner, hold.amount, charged)
+        self._news.set()
+        return lsn
+
+    async def _synced(self, lsn: int) -> None:
+        try:
+            await self._journal.synced(lsn)
+        except (JournalFailed, JournalClosed):
+            raise _failed() from None
+
+    def _read(
+        self, watermark: int
+    ) -> tuple[dict[GenerationId, JournaledIntent], dict[GenerationId, JournaledProgress]]:
+        """What had no end, and how far it was; what had one and was not applied goes to `_owed`."""
+        intents: dict[GenerationId, JournaledIntent] = {}
+        progress: dict[GenerationId, JournaledProgress] = {}
+        for record in self._records(watermark):
+            if record.kind == Kind.INTENT:
+                intent = _decode_intent(record.payload)
+                intents[intent.generation] = intent
+            elif record.kind == Kind.PROGRESS:
+                so_far = _decode_progress(record.payload)
+                progress[so_far.generation] = so_far
+            elif record.kind in (Kind.SETTLE, Kind.VOID):
+                row = _decode_generation(record.payload)
+                intents.pop(row.id, None)
+                if record.lsn > watermark:
+                    self._owed.append((record.lsn, row))
+        return intents, progress
+
+    def _records(self, watermark: int) -> Iterator[Record]:
+        """All that is kept, and not only what is behind the watermark: an open intent may stand before it. Raises `RecordsMissing`."""
+        self._journal.replay(watermark)
+        return self._journal.replay(self._journal.first_lsn - 1)
+
+    async def _apply_forever(self) -> None:
+        wait = APPLY_RETRY_SECONDS_FIRST
+        while True:
+            await self._news.wait()
+            begun = self._clock.monotonic()
+            try:
+                await self._journal.synced(self._owed[-1][0])
+                await self._apply_once()
+                wait = APPLY_RETRY_SECONDS_FIRST
+            except (JournalFailed, JournalClosed):
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is owed is tried again
+                self._wait_for_database(error)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, APPLY_RETRY_SECONDS_LONGEST)
+                continue
+            if not self._owed:
+                self._news.clear()
+            if len(self._owed) < BATCH_RECORDS_MAX:
+                await asyncio.sleep(max(0.0, begun + BATCH_SECONDS - self._clock.monotonic()))
+
+    def _wait_for_database(self, error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            _log.warning("%d settlements wait for the database: %s", len(self._owed), error.sentence)
+            return
+        _log.exception("%d settlements were refused; they are tried again with less in their rows", len(self._owed))
+        self._owed = deque((lsn, bare(row)) for lsn, row in self._owed)
+
+    async def _apply_once(self) -> None:
+        """The next batch of what is on disk."""
+        synced = self._journal.synced_lsn
+        batch = [each for each, _ in zip(self._owed, range(BATCH_RECORDS_MAX), strict=False) if each[0] <= synced]
+        if not batch:
+            return
+        last = batch[-1][0]
+        async with self._database.begin(SYSTEM) as tx:
+            await apply_settlements(tx, self._worker, self._watermark + 1, last, [row for _, row in batch])
+        for _ in batch:
+            self._owed.popleft()
+        self._watermark = last
+        self._leases.heard()
+        self._readers = [each for each in self._readers if not _is_told(each, last)]
+        oldest = next(iter(self._open.values()), None)
+        self._journal.truncate(last if oldest is None else min(last, oldest - 1))
+
+
+def _is_told(reader: tuple[int, "asyncio.Future[None]"], applied: int) -> bool:
+    lsn, future = reader
+    if lsn <= applied and not future.done():
+        future.set_result(None)
+    return future.done()
+
+
+def _failed() -> Unavailable:
+    return Unavailable("Bursar cannot record requests just now; it restarts.", retry_after_seconds=5)
+
+
+def _interrupted(intent: JournaledIntent, so_far: JournaledProgress | None) -> Generation:
+    """A request in doubt costs what was journaled of it; the rest is the house's."""
+    return Generation(
+        owner_id=intent.owner,
+        id=intent.generation,
+        created_at=intent.opened_at,
+        key_id=intent.key,
+        user_id=intent.user,
+        status=GenerationStatus.INTERRUPTED,
+        requested_model=intent.model,
+        model=intent.model,
+        price_version=intent.price_version,
+        finish_reason="error",
+        prompt_tokens=so_far.prompt_tokens if so_far is not None else 0,
+        completion_tokens=so_far.completion_tokens if so_far is not None else 0,
+        cost_nanos=Nanos(so_far.cost if so_far is not None else 0),
+        usage_source=UsageSource.COUNTED if so_far is not None else UsageSource.NONE,
+    )
