@@ -27,7 +27,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     data_dir: Path = Field(
-        Path("data"), description="Where the SQLite file, the installation secret and the operator's socket live."
+        Path("data"),
+        description="Where the SQLite file, the journal, the installation secret and the operator's socket live. Back it up whole.",
     )
     database_url: str | None = Field(
         None,
