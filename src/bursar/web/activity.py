@@ -65,6 +65,7 @@ class Wanted:
 async def show(visit: Visit) -> Response:
     wanted = Wanted.read(visit)
     filters = wanted.filter(visit)
+    await visit.site.parts.gateway.caught_up()  # what was answered a moment ago is shown
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
         page = await reports.activity_feed(snapshot, visit.owner, filters, _cursor(visit))
         usage = await reports.usage(snapshot, visit.owner, wanted.period, filters)
@@ -98,6 +99,7 @@ async def export(visit: Visit) -> Response:
     filters = replace(wanted.filter(visit), until=None)
     file = SpooledTemporaryFile(max_size=EXPORT_MEMORY_BYTES, mode="w+b")  # noqa: SIM115 - closed when it was sent
     file.write(_lines([COLUMNS]))
+    await visit.site.parts.gateway.caught_up()
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
         async for batch in reports.export_rows(snapshot, visit.owner, filters):
             file.write(_lines([_cells(row) for row in batch]))
