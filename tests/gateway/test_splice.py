@@ -175,3 +175,10 @@ def test_a_report_before_the_last_delta_is_not_the_last_word():
     assert spliced is not None
     told.took(spliced)
     assert told.usage()[0].completion_tokens > 1
+
+
+def test_a_rough_count_is_within_what_can_be_written_and_says_nothing_to_the_log(caplog: pytest.LogCaptureFixture):
+    counted = meter()
+    counted.take(Chunk(value=delta("word " * 10_000)))
+    assert counted.rough_usage().completion_tokens == 4096
+    assert caplog.records == []

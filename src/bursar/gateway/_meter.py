@@ -177,8 +177,10 @@ class Meter:
 
     def rough_usage(self) -> Usage:
         """What arrived until now, by its length alone: text takes about four bytes a token."""
-        prompt, written = -(-self._plan.prompt_tokens // 4), -(-self.pieces_bytes // 4)
-        return self._believed(Usage(prompt_tokens=prompt, completion_tokens=written))
+        written = min(-(-self.pieces_bytes // 4), self._attempt.most_tokens)
+        return Usage(
+            prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written, images=self._plan.images
+        )
 
     def _believed(self, usage: Usage) -> Usage:
         """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), and no
