@@ -118,13 +118,13 @@ def test_64_at_once_over_http_against_credits_for_10_are_10_served_and_54_refuse
         key = bursar("keys", "add", "--email", "p@example.com", "--name", "k", "--data-dir", data, "--json").json["key"]
         statuses = asyncio.run(many(server, key, 64))
         assert (statuses.count(200), statuses.count(402)) == (10, 54)
-        after = books(url or data)
+        usage = get(server.api_base, "/key", key).json()["data"]["usage"]
+        assert usage == 0.1
+        after = books(url or data)  # the key's answer waited for what was settled to be in the database
         assert after.verification.drift == 0
         assert after.verification.open_holds == 0
         assert after.cost_nanos - before.cost_nanos == 100_000_000
         assert after.verification.available == before.verification.available
-        usage = get(server.api_base, "/key", key).json()["data"]["usage"]
-        assert usage == 0.1
         with Path(f"/proc/{server.pid}/status").open() as status:
             memory = next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
     with capsys.disabled():
