@@ -37,7 +37,7 @@ from bursar.identity import Passwords
 from bursar.jobs import Jobs
 from bursar.journal import Journal
 from bursar.kernel.clock import Clock, SystemClock
-from bursar.kernel.errors import BursarError, SettingsError
+from bursar.kernel.errors import SettingsError
 from bursar.kernel.ids import WorkerId
 from bursar.keys import KeyChecker
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
@@ -52,9 +52,6 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 EXAMPLE_MODEL = "demo/echo-1"
 DEMO_MARK = "demo"
 """The fact, kept in the database, that `bursar demo` made this data."""
-
-TEND_SECONDS = 5
-"""How often a worker tells the database that it lives, and gives back leases that nobody uses."""
 
 _log = logging.getLogger("bursar.app")
 
@@ -223,7 +220,6 @@ class Server:
             ),
         )
         self.jobs = Jobs(database, self.mailer)
-        self._tending: asyncio.Task[None] | None = None
         self._api: asyncio.Future[Asgi] | None = None
         sandbox = SandboxProcessor(installation.secret) if sandbox_is_on(settings, catalog_holder) else None
         self.sells_credits = sandbox is not None
@@ -264,7 +260,6 @@ class Server:
         if self._journaled is not None:
             interrupted += await self._journaled.recover()
             self._journaled.start()
-            self._tending = asyncio.create_task(_tend(self._journaled))
         if interrupted:
             _log.warning(
                 "%d requests were interrupted when Bursar last stopped; they cost what had arrived of them", interrupted
@@ -289,9 +284,6 @@ class Server:
         """After the last request: waits for what is owed, then lets go of everything."""
         await self.gateway.drain()
         await self.jobs.stop()
-        if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.gather(self._tending, return_exceptions=True)
         if self._journaled is not None:
             await self._journaled.close()
         await self.providers.close()
@@ -325,15 +317,6 @@ def _stop_at_once() -> None:
     """What is on disk is not known any more: only a new start, which reads it, can tell."""
     _log.critical("the journal cannot be written: Bursar stops, and recovers when it is started again")
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-async def _tend(funds: JournalFunds) -> None:
-    while True:
-        await asyncio.sleep(TEND_SECONDS)
-        try:
-            await funds.tend()
-        except BursarError as error:
-            _log.warning("the database was not told that this worker lives: %s", error.sentence)
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

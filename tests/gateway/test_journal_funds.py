@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,7 +17,7 @@ from bursar.journal import Journal
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import WorkerId
 from bursar.kernel.money import Nanos
-from bursar.storage import SYSTEM
+from bursar.storage import SYSTEM, Database
 from tests.gateway.world import PRIME, World, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +32,8 @@ ALONE = Catalog([provider("alpha")], [PRIME], [endpoint(PRIME, provider("alpha")
 class Worker:
     """One serving process, as far as money goes. `die` is what kill -9 leaves: nothing in memory, the disk as it is."""
 
+    alive: ClassVar[list["Worker"]] = []
+
     def __init__(self, world: World, folder: Path, name: str = "w1", *, alone: bool = True, **sizes: Any) -> None:
         self.world = world
         database = world.database
@@ -43,15 +45,28 @@ class Worker:
         interrupted = await self.funds.recover()
         self.funds.start()
         self.world.gateway._funds = self.funds
+        self.alive.append(self)
         return interrupted
 
+    async def stop(self) -> None:
+        self.alive.remove(self)
+        await self.funds.close()
+
     async def die(self) -> None:
-        assert self.funds._applying is not None
-        self.funds._applying.cancel()
-        await asyncio.gather(self.funds._applying, return_exceptions=True)
+        self.alive.remove(self)
+        for loop in self.funds._loops:
+            loop.cancel()
+        await asyncio.gather(*self.funds._loops, return_exceptions=True)
         self.journal._is_closed = True
         await self.journal._syncer.stop()
         self.journal._segments.close()
+
+
+@pytest.fixture(autouse=True)
+async def nobody_outlives_the_database(database: Database):
+    yield
+    while Worker.alive:
+        await Worker.alive[-1].die()
 
 
 @pytest.fixture
@@ -79,7 +94,7 @@ async def test_a_request_is_charged_from_a_lease_and_can_be_read_a_moment_later(
     assert (row.status, row.cost_nanos) == (GenerationStatus.OK, COST)
     assert await world.books_are_right() == COST
     assert await leased(world) > 0
-    await worker.funds.close()
+    await worker.stop()
     assert await leased(world) == 0
     assert await world.books_are_right() == COST
 
@@ -151,7 +166,7 @@ async def test_another_worker_returns_what_it_does_not_use_before_anybody_is_ref
     assert (await world.balance(owner)).spent == 2 * COST
     await world.books_are_right()
     for worker in (first, second):
-        await worker.funds.close()
+        await worker.stop()
     assert await leased(world) == 0
 
 
@@ -167,7 +182,7 @@ async def test_a_lease_that_nobody_used_for_a_while_goes_back(scripted: Callable
     assert await leased(world) == 0
     assert worker.leases.owners == 0
     assert (await world.post(BODY)).status == 200
-    await worker.funds.close()
+    await worker.stop()
     assert await world.books_are_right() == 2 * COST
 
 
@@ -184,6 +199,37 @@ async def test_a_worker_that_was_forgotten_admits_nothing(scripted: Callable[...
     assert refused.status == 503
     assert 1 <= int(refused.headers["retry-after"]) <= 30
     assert await world.books_are_right() == COST
+
+
+async def test_a_worker_that_was_forgotten_and_asks_for_more_before_it_is_told_is_503_too(
+    scripted: Callable[..., Any], tmp_path: Path
+):
+    world = await scripted([ANSWER], catalog=ALONE)
+    worker = Worker(world, tmp_path)
+    await worker.start()
+    async with world.database.begin(SYSTEM) as tx:
+        await ledger.forget_worker(tx, WorkerId("w1"), alive_within=timedelta(0), even_if_alive=True)
+    for _ in range(2):
+        assert (await world.post(BODY)).status == 503
+    assert await world.books_are_right() == 0
+
+
+async def test_tending_goes_on_whatever_fails_once(working: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bursar.gateway._journaled.TEND_SECONDS", 0.01)
+    world, worker = await working([ANSWER])
+    real, failures = ledger.touch_worker, [RuntimeError("nobody foresaw this"), Unavailable("away")]
+
+    async def touch(*arguments: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return await real(*arguments)
+
+    monkeypatch.setattr(ledger, "touch_worker", touch)
+    before = worker.leases.heard_at
+    async with asyncio.timeout(10):
+        while failures or worker.leases.heard_at == before:
+            await asyncio.sleep(0.01)
+    assert (await world.post(BODY)).status == 200
 
 
 async def test_without_a_word_from_the_database_a_lease_is_served_for_the_blind_time_and_then_not(

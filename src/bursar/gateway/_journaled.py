@@ -25,7 +25,15 @@ import msgspec
 from bursar import ledger
 from bursar.activity import Generation, GenerationStatus, UsageSource
 from bursar.gateway._apply import apply_settlements
-from bursar.gateway._funds import Hold, InsufficientCredits, Intent, Progress, bare
+from bursar.gateway._funds import (
+    SETTLE_RETRY_SECONDS_FIRST,
+    SETTLE_RETRY_SECONDS_LONGEST,
+    Hold,
+    InsufficientCredits,
+    Intent,
+    Progress,
+    bare,
+)
 from bursar.gateway._leases import Leases
 from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
 from bursar.kernel.clock import Clock
@@ -37,9 +45,9 @@ from bursar.storage import SYSTEM, Database
 BATCH_RECORDS_MAX = 256
 BATCH_SECONDS = 0.05  # seconds, not money
 """Batches begin at least so far apart: what is settled meanwhile goes with the next one."""
-APPLY_RETRY_SECONDS_FIRST = 0.1  # seconds, not money
-APPLY_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
 ROOM_RETRY_SECONDS = 0.1  # seconds, not money
+TEND_SECONDS = 5
+"""How often a worker tells the database that it lives, and gives back leases that nobody uses."""
 CAUGHT_UP_SECONDS = 1.0  # seconds, not money
 """Whoever reads what was just settled waits at most this long for it to be in the database."""
 
@@ -96,7 +104,7 @@ class JournalFunds:
         self._news = asyncio.Event()
         self._readers: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for what was settled up to a record to be applied."""
-        self._applying: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
 
     async def hold(self, intent: Intent) -> Hold:
         lacking = await self._leases.take(intent.owner, intent.ceiling)
@@ -171,7 +179,7 @@ class JournalFunds:
         return len(intents)
 
     def start(self) -> None:
-        self._applying = asyncio.create_task(self._apply_forever())
+        self._loops = [asyncio.create_task(self._apply_forever()), asyncio.create_task(self._tend_forever())]
 
     async def tend(self) -> None:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
@@ -188,10 +196,11 @@ class JournalFunds:
 
     async def close(self) -> None:
         """After the last request: applies what is owed and gives every lease back. Whatever cannot be done now is done at the next start."""
-        if self._applying is not None:
+        if self._loops:
             await self.caught_up()
-            self._applying.cancel()
-            await asyncio.gather(self._applying, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         try:
             if not self._owed:
                 async with self._database.begin(SYSTEM) as tx:
@@ -250,21 +259,31 @@ class JournalFunds:
         self._journal.replay(watermark)
         return self._journal.replay(self._journal.first_lsn - 1)
 
+    async def _tend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            try:
+                await self.tend()
+            except BursarError as error:
+                _log.warning("the database was not told that this worker lives: %s", error.sentence)
+            except Exception:  # noqa: BLE001 - a loop that ends would end all serving at the blind time
+                _log.exception("tending the leases failed")
+
     async def _apply_forever(self) -> None:
-        wait = APPLY_RETRY_SECONDS_FIRST
+        wait = SETTLE_RETRY_SECONDS_FIRST
         while True:
             await self._news.wait()
             begun = self._clock.monotonic()
             try:
                 await self._journal.synced(self._owed[-1][0])
                 await self._apply_once()
-                wait = APPLY_RETRY_SECONDS_FIRST
+                wait = SETTLE_RETRY_SECONDS_FIRST
             except (JournalFailed, JournalClosed):
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, what is owed is tried again
                 self._wait_for_database(error)
                 await asyncio.sleep(wait)
-                wait = min(wait * 2, APPLY_RETRY_SECONDS_LONGEST)
+                wait = min(wait * 2, SETTLE_RETRY_SECONDS_LONGEST)
                 continue
             if not self._owed:
                 self._news.clear()
@@ -275,8 +294,11 @@ class JournalFunds:
         if isinstance(error, Unavailable):
             _log.warning("%d settlements wait for the database: %s", len(self._owed), error.sentence)
             return
-        _log.exception("%d settlements were refused; they are tried again with less in their rows", len(self._owed))
-        self._owed = deque((lsn, bare(row)) for lsn, row in self._owed)
+        refused = min(len(self._owed), BATCH_RECORDS_MAX)
+        _log.exception("%d settlements were refused; they are tried again with less in their rows", refused)
+        for number in range(refused):
+            lsn, row = self._owed[number]
+            self._owed[number] = lsn, bare(row)
 
     async def _apply_once(self) -> None:
         """The next batch of what is on disk."""

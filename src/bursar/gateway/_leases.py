@@ -135,9 +135,6 @@ class Leases:
     def owners(self) -> int:
         return len(self._owners)
 
-    def held(self, owner: OwnerId) -> int:
-        return self._of(owner).held
-
     async def return_idle(self) -> None:
         """Gives back what nobody used for a while, and forgets owners without anything."""
         now = self._clock.monotonic()
@@ -185,9 +182,14 @@ class Leases:
             want = max(lease.wanted - lease.free, self._target(lease))
             lease.unsure = new_transfer_id(self._clock.now()), Nanos(want)
         transfer, want = lease.unsure
-        async with self._database.begin(Scope(lease.owner)) as tx:
-            granted = await ledger.lease(tx, lease.owner, self._worker, want, transfer_id=transfer)
-            left = (await ledger.balance(tx, lease.owner)).unleased
+        try:
+            async with self._database.begin(Scope(lease.owner)) as tx:
+                granted = await ledger.lease(tx, lease.owner, self._worker, want, transfer_id=transfer)
+                left = (await ledger.balance(tx, lease.owner)).unleased
+        except ledger.WorkerStopped:
+            self.forgotten()
+            self.require_sight()
+            raise
         lease.unsure = None
         lease.free += granted
         lease.left = left
