@@ -29,9 +29,10 @@ check: .venv/.test ## ruff, mypy --strict, the floors
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: .venv/.test ## measure start-up, memory and CPU per request
+bench: .venv/.test ## measure start-up, memory and CPU per request, beside nginx and in a large installation
 	@$(BIN)/python bench/run.py
 	@$(BIN)/python bench/plane/run.py
+	@$(BIN)/python bench/plane/curve.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
 	@for f in run test clients/anthropic clients/litellm clients/openai clients/openrouter; do \

@@ -53,7 +53,7 @@ def whole(subjects: list[Subject], connections: int) -> list[tuple[str, str]]:
     ours, direct = found["bursar"], found["direct"]
     name = f"whole, {connections} at once"
     return [
-        (f"{name}: CPU-ms per request", f"{ours['cpu_ms']:.3f}{ratio(found, ours['cpu_ms'], lambda each: each['cpu_ms'])}"),
+        (f"{name}: CPU-ms per request", f"{ours['cpu_ms']:.3f}{beside_nginx(found, 'cpu_ms')}"),
         (f"{name}: requests per second of one core", f"{1000 / ours['cpu_ms']:.0f}"),
         (f"{name}: added p50, p99", f"{ours['p50_ms'] - direct['p50_ms']:.2f}, {ours['p99_ms'] - direct['p99_ms']:.2f} ms"),
     ]  # fmt: skip
@@ -64,18 +64,15 @@ def streamed(subjects: list[Subject], connections: int, gap_ms: float) -> list[t
     short = rounds_of(subjects, connections, SHORT, gap_ms)
     long = rounds_of(subjects, connections, LONG, gap_ms)
     event = {each: {"us": (long[each]["cpu_ms"] - short[each]["cpu_ms"]) * 1000 / (LONG - SHORT)} for each in short}
-    ours = event["bursar"]["us"]
     return [
-        (f"{name}: CPU-us per event", f"{ours:.2f}{ratio(event, ours, lambda each: each['us'])}"),
+        (f"{name}: CPU-us per event", f"{event['bursar']['us']:.2f}{beside_nginx(event, 'us')}"),
         (f"{name}: streams per second of one core ({SHORT} events)", f"{1000 / short['bursar']['cpu_ms']:.0f}"),
     ]
 
 
-def ratio(found: dict[str, dict[str, float]], ours: float, value: object) -> str:
-    if "nginx" not in found:
-        return ""
-    theirs = value(found["nginx"])  # type: ignore[operator]
-    return f"  {ours / theirs:.1f}x nginx ({theirs:.3f})" if theirs > 0 else ""
+def beside_nginx(found: dict[str, dict[str, float]], figure: str) -> str:
+    theirs = found["nginx"][figure] if "nginx" in found else 0.0
+    return f"  {found['bursar'][figure] / theirs:.1f}x nginx ({theirs:.3f})" if theirs > 0 else ""
 
 
 def open_streams(bursar: Subject) -> list[tuple[str, str]]:
