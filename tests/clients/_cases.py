@@ -40,6 +40,13 @@ SCHEMA = {
     "additionalProperties": False,
 }
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+
+QUESTION = [{"role": "user", "content": "Tell me about holds"}]
+ASKED = [{"role": "user", "content": "What is the weather in Rome and Oslo?"}]
+TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather", "parameters": PLACE}}
+RESPONSE_TOOL = {"type": "function", "name": "weather", "parameters": PLACE, "strict": True}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "forecast", "strict": True, "schema": SCHEMA}}
+"""In OpenAI's words, which OpenRouter's client speaks too."""
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
 SEEN = "I see image/png of 68 bytes."
 

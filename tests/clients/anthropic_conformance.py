@@ -4,6 +4,7 @@ import anthropic
 from _cases import (
     API_BASE,
     API_KEY,
+    ASKED,
     BROKE_KEY,
     BUSY,
     BUSY_SENTENCE,
@@ -16,6 +17,7 @@ from _cases import (
     PLACE,
     PRIME,
     PRIME_COST,
+    QUESTION,
     SEEN,
     SENTENCE,
     SONNET,
@@ -31,9 +33,7 @@ from _cases import (
 from pydantic import BaseModel
 
 BASE = API_BASE.removesuffix("/v1")
-QUESTION = [{"role": "user", "content": "Tell me about holds"}]
 TOOL = {"name": "weather", "description": "The weather at a place", "input_schema": PLACE}
-ASKED = [{"role": "user", "content": "What is the weather in Rome and Oslo?"}]
 
 client = anthropic.Anthropic(base_url=BASE, auth_token=API_KEY)
 once = client.with_options(max_retries=0)

@@ -14,14 +14,15 @@ from _cases import (
     CROWDED_KEY,
     EMBEDDER,
     FORECAST,
+    FORMAT,
     MADE_UP_KEY,
     MANAGEMENT_KEY,
     MODEL,
     PIXEL,
-    PLACE,
     PRIME,
     PRIME_COST,
-    SCHEMA,
+    QUESTION,
+    RESPONSE_TOOL,
     SEEN,
     SENTENCE,
     SONNET,
@@ -29,6 +30,7 @@ from _cases import (
     TEXT_MODELS,
     THOUGHT,
     TOO_LARGE,
+    TOOL,
     case,
     near,
     run,
@@ -41,11 +43,6 @@ client = openai.OpenAI(base_url=API_BASE, api_key=API_KEY)
 once = client.with_options(max_retries=0)
 crowded = once.with_options(api_key=CROWDED_KEY)
 management, broke, made_up = (client.with_options(api_key=key) for key in (MANAGEMENT_KEY, BROKE_KEY, MADE_UP_KEY))
-
-QUESTION = [{"role": "user", "content": "Tell me about holds"}]
-TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather", "parameters": PLACE}}
-RESPONSE_TOOL = {"type": "function", "name": "weather", "parameters": PLACE, "strict": True}
-FORMAT = {"type": "json_schema", "json_schema": {"name": "forecast", "strict": True, "schema": SCHEMA}}
 
 
 class Forecast(BaseModel):

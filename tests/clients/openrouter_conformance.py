@@ -10,19 +10,22 @@ from importlib.metadata import version
 from _cases import (
     API_BASE,
     API_KEY,
+    ASKED,
     BROKE_KEY,
     BUSY,
     BUSY_SENTENCE,
     CROWDED_KEY,
     EMBEDDER,
     FORECAST,
+    FORMAT,
     MADE_UP_KEY,
     MANAGEMENT_KEY,
     MODEL,
     PIXEL,
-    PLACE,
     PRIME,
     PRIME_COST,
+    QUESTION,
+    RESPONSE_TOOL,
     SCHEMA,
     SEEN,
     SENTENCE,
@@ -31,6 +34,7 @@ from _cases import (
     TEXT_MODELS,
     THOUGHT,
     TOO_LARGE,
+    TOOL,
     case,
     near,
     run,
@@ -44,11 +48,6 @@ SHORT = RetryConfig("backoff", BackoffStrategy(1, 1, 1.0, 1), retry_connection_e
 """The default goes on for an hour."""
 ORGANIZATION, USER = os.environ["ORGANIZATION"], os.environ["USER_ID"]
 
-QUESTION = [{"role": "user", "content": "Tell me about holds"}]
-ASKED = [{"role": "user", "content": "What is the weather in Rome and Oslo?"}]
-TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather", "parameters": PLACE}}
-RESPONSE_TOOL = {"type": "function", "name": "weather", "parameters": PLACE, "strict": True}
-FORMAT = {"type": "json_schema", "json_schema": {"name": "forecast", "strict": True, "schema": SCHEMA}}
 IMAGE = f"data:image/png;base64,{PIXEL}"
 
 
