@@ -99,7 +99,7 @@ class Turn:
         "message_event",
         "more_body",
         "response_complete",
-    )  # fmt: skip
+    )
 
     def __init__(self, http: BursarHttp, *, keep_alive: bool) -> None:
         self._http = http
