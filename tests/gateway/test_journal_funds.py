@@ -1,7 +1,8 @@
 """Money through leases and the journal: never more than there is, exactly once, whatever dies in between."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from bursar.journal import Journal
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import WorkerId
 from bursar.kernel.money import Nanos
-from bursar.storage import SYSTEM, Database
+from bursar.storage import SYSTEM, Database, Scope, Tx
 from tests.gateway.world import PRIME, World, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
@@ -317,6 +318,29 @@ async def test_a_batch_that_the_database_answered_with_an_error_is_applied_again
     await worker.funds.caught_up()
     assert (await world.only_generation()).cost_nanos == COST
     assert await world.books_are_right() == COST
+
+
+async def test_a_batch_whose_answer_was_lost_is_repeated_as_it_was_although_more_was_settled_since(
+    working: Any, monkeypatch: pytest.MonkeyPatch
+):
+    world, worker = await working([ANSWER])
+    real, lost = world.database.begin, asyncio.Event()
+
+    @asynccontextmanager
+    async def begin(scope: Scope) -> AsyncIterator[Tx]:
+        async with real(scope) as tx:
+            yield tx
+        if scope == SYSTEM and not lost.is_set():
+            lost.set()
+            raise Unavailable("The connection was cut after the commit.")
+
+    monkeypatch.setattr(world.database, "begin", begin)
+    assert (await world.post(BODY)).status == 200
+    await lost.wait()
+    assert (await world.post(BODY)).status == 200
+    await worker.funds.caught_up()
+    assert len(await world.generations()) == 2
+    assert await world.books_are_right() == 2 * COST
 
 
 async def test_killed_before_any_output_costs_nothing_and_leaves_a_trace(working: Any, tmp_path: Path):

@@ -101,6 +101,9 @@ class JournalFunds:
         """Where the intents of running requests stand in the journal, oldest first."""
         self._owed: deque[tuple[int, Generation]] = deque()
         """Settled and not applied, in the order of the journal."""
+        self._unsure: int | None = None
+        """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
+        watermark that it may have moved itself."""
         self._news = asyncio.Event()
         self._readers: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for what was settled up to a record to be applied."""
@@ -302,16 +305,16 @@ class JournalFunds:
 
     async def _apply_once(self) -> None:
         """The next batch of what is on disk."""
-        synced = self._journal.synced_lsn
-        batch = [each for each, _ in zip(self._owed, range(BATCH_RECORDS_MAX), strict=False) if each[0] <= synced]
+        through = self._journal.synced_lsn if self._unsure is None else self._unsure
+        batch = [each for each, _ in zip(self._owed, range(BATCH_RECORDS_MAX), strict=False) if each[0] <= through]
         if not batch:
             return
-        last = batch[-1][0]
+        last = self._unsure = batch[-1][0]
         async with self._database.begin(SYSTEM) as tx:
             await apply_settlements(tx, self._worker, self._watermark + 1, last, [row for _, row in batch])
         for _ in batch:
             self._owed.popleft()
-        self._watermark = last
+        self._watermark, self._unsure = last, None
         self._leases.heard()
         self._readers = [each for each in self._readers if not _is_told(each, last)]
         oldest = next(iter(self._open.values()), None)
