@@ -1,6 +1,7 @@
 """PostgreSQL keeps owners apart by itself: statements here name no owner on purpose."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from bursar.identity import LinkPurpose
 from bursar.kernel.ids import OwnerId, UserId, WorkerId, new_generation_id, new_purchase_id
 from bursar.kernel.money import Nanos
 from bursar.keys import KeyChecker, KeyKind
-from bursar.ledger import OpenHold
+from bursar.ledger import Limit, OpenHold, Period
 from bursar.storage import SYSTEM, Database, Scope, metadata
 from tests.conftest import Cast, make_cast
 
@@ -60,6 +61,13 @@ async def fill(database: Database, checker: KeyChecker, owner: OwnerId, user: Us
         )
         await ledger.register_worker(tx, WORKER, "node_test")
         await ledger.lease(tx, owner, WORKER, Nanos(7), transfer_id="lease-1")
+        limit = Limit(owner, key.id, Nanos(9), Period.DAILY)
+
+        async def nothing(_since: datetime) -> int:
+            return 0
+
+        await ledger.set_limit(tx, limit, spent=nothing)
+        await ledger.lease_allowance(tx, limit.allowance_at(tx.now), WORKER, Nanos(3), move_id="move-1")
         await activity.record(
             tx, Generation(owner, generation, tx.now, key.id, user, GenerationStatus.OK, "demo/echo-1", "demo/echo-1")
         )
@@ -82,7 +90,9 @@ async def rows(database: Database, scope: Scope, table: Table) -> list[dict[str,
 
 def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
     """A copy of a row under another id, so that only the policy can refuse it."""
-    name = next(name for name in ("id", "generation_id", "token_hash", "account", "worker", "model") if name in row)
+    name = next(
+        name for name in ("id", "generation_id", "token_hash", "account", "worker", "model", "subject") if name in row
+    )
     fresh = {
         "id": "x_1",
         "generation_id": "gen-x",
@@ -90,6 +100,7 @@ def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
         "account": "spare",
         "worker": "x",
         "model": "demo/other",
+        "subject": "key_x",
     }
     changed = row | {name: fresh[name]}
     changed |= {column: f"x-{row[column]}"[:40] for column in ("hash",) if column in row}

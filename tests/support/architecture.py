@@ -51,6 +51,7 @@ NEVER = (
 PURE = (
     "bursar.access",
     "bursar.ledger._rules",
+    "bursar.ledger._windows",
     "bursar.organizations._rules",
     "bursar.catalog._pricing",
     "bursar.policies._evaluate",

@@ -10,6 +10,7 @@ from bursar.activity._store import (
     record,
     record_all,
     roll_up,
+    spent,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "record",
     "record_all",
     "roll_up",
+    "spent",
 ]

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from bursar.activity import tables
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
@@ -167,6 +167,20 @@ def _counts(generation: Generation) -> tuple[int, ...]:
         generation.duration_ms,
         generation.cost_nanos,
     )
+
+
+async def spent(
+    snapshot: Snapshot, owner: OwnerId, since: datetime, *, key: KeyId | None = None, user: UserId | None = None
+) -> Nanos:
+    """What the owner's requests since the beginning of an hour cost: all, or those of one key, or of one user."""
+    query = select(func.coalesce(func.sum(_hours.c.cost_nanos), 0)).where(
+        _hours.c.owner_id == owner, _hours.c.hour >= since
+    )
+    if key is not None:
+        query = query.where(_hours.c.key_id == key)
+    if user is not None:
+        query = query.where(_hours.c.user_id == user)
+    return Nanos(int(await snapshot.scalar(query)))
 
 
 async def find_generation(snapshot: Snapshot, owner: OwnerId, generation: GenerationId) -> Generation | None:

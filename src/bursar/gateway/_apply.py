@@ -1,15 +1,16 @@
 """The settlement: charge, activity and last use, in one transaction, once per generation; one by one, or a journal's batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from bursar import activity, keys, ledger
 from bursar.activity import Generation
-from bursar.kernel.ids import KeyId, OwnerId, WorkerId
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, WorkerId
 from bursar.kernel.money import Nanos
-from bursar.ledger import Applied, Batch, HoldState, Settlement
+from bursar.ledger import Allowance, Applied, Batch, HoldState, Settlement, subjects_of
 from bursar.storage import Tx
 
 
@@ -31,10 +32,15 @@ async def apply_void(tx: Tx, generation: Generation, state: HoldState) -> bool:
 
 
 async def apply_settlements(
-    tx: Tx, worker: WorkerId, first_lsn: int, last_lsn: int, generations: Sequence[Generation]
+    tx: Tx,
+    worker: WorkerId,
+    first_lsn: int,
+    last_lsn: int,
+    generations: Sequence[Generation],
+    taken: Mapping[GenerationId, Sequence[Allowance]] = MappingProxyType({}),
 ) -> Applied:
     """Applies what the records `first_lsn` … `last_lsn` of the worker's journal settled, each generation at its `cost_nanos`; tells
-    what was charged. As a whole it happens once: repeated, it does nothing.
+    what was charged. As a whole it happens once: repeated, it does nothing. `taken`: the allowances whose leases each was spent from.
 
     In system scope. Raises `ledger.WatermarkGap`. Should the database refuse a row for what is in it, the same batch may be given
     again with less in its rows: owner, id and cost are what the ledger and its chain of hashes see.
@@ -43,7 +49,17 @@ async def apply_settlements(
         return Applied({}, {})
     # The rows come first: they take longest, and so the accounts, which workers share, are locked for the least time.
     fresh = await activity.add_all(tx, generations)
-    settlements = [Settlement(each.owner_id, each.id, each.cost_nanos) for each in generations]
+    settlements = [
+        Settlement(
+            each.owner_id,
+            each.id,
+            each.cost_nanos,
+            subjects_of(each.owner_id, each.key_id, each.user_id),
+            each.created_at,
+            taken.get(each.id, ()),
+        )
+        for each in generations
+    ]
     settled = {each.id for each in generations} - {each.id for each in fresh}
     applied = await ledger.apply_batch(tx, worker, Batch(first_lsn, last_lsn, settlements), settled=settled)
     costs = [replace(each, cost_nanos=applied.charged.get(each.id, Nanos(0))) for each in fresh]

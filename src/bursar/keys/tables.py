@@ -1,4 +1,4 @@
-from sqlalchemy import Column, Index, String, Table
+from sqlalchemy import Boolean, Column, Index, String, Table, false
 
 from bursar.storage import UtcTime, metadata
 
@@ -17,6 +17,7 @@ keys = Table(
     Column("disabled_at", UtcTime),
     Column("deleted_at", UtcTime),
     Column("last_used_at", UtcTime),
+    Column("include_byok_in_limit", Boolean, nullable=False, server_default=false()),
     Index("ix_keys_owner_creator", "owner_id", "creator_id"),
 )
 """A deleted key keeps its row: the activity it caused still has a name."""

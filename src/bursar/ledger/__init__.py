@@ -1,5 +1,16 @@
 """Double entry, append-only, integer nano-dollars, never below zero. `docs/architecture.md` shows where money flows."""
 
+from bursar.ledger._allowances import (
+    LimitChanged,
+    LimitReached,
+    LimitUse,
+    lease_allowance,
+    limit_uses,
+    list_limits,
+    remove_limit,
+    return_allowance,
+    set_limit,
+)
 from bursar.ledger._batches import Applied, WatermarkGap, apply_batch, was_applied
 from bursar.ledger._holds import HoldState, OpenHold, extend_hold, list_open_holds, open_hold, settle_hold, void_hold
 from bursar.ledger._leases import Lease, WorkerAlive, forget_worker, lease, list_leases, return_all, return_lease
@@ -16,6 +27,7 @@ from bursar.ledger._store import (
     post,
 )
 from bursar.ledger._verify import Verification, verify
+from bursar.ledger._windows import Allowance, Limit, Period, subjects_of, window_end, window_start
 from bursar.ledger._workers import (
     NoSuchWorker,
     Worker,
@@ -29,6 +41,7 @@ from bursar.ledger._workers import (
 __all__ = [
     "CHAIN_START",
     "Account",
+    "Allowance",
     "Applied",
     "Balance",
     "BalanceTooLarge",
@@ -36,8 +49,13 @@ __all__ = [
     "HoldState",
     "InsufficientFunds",
     "Lease",
+    "Limit",
+    "LimitChanged",
+    "LimitReached",
+    "LimitUse",
     "NoSuchWorker",
     "OpenHold",
+    "Period",
     "PostedTransfer",
     "Settlement",
     "Transfer",
@@ -56,18 +74,27 @@ __all__ = [
     "find_worker",
     "forget_worker",
     "lease",
+    "lease_allowance",
+    "limit_uses",
     "list_leases",
+    "list_limits",
     "list_open_holds",
     "list_transfers",
     "list_workers",
     "open_hold",
     "post",
     "register_worker",
+    "remove_limit",
     "return_all",
+    "return_allowance",
     "return_lease",
+    "set_limit",
     "settle_hold",
+    "subjects_of",
     "touch_worker",
     "verify",
     "void_hold",
     "was_applied",
+    "window_end",
+    "window_start",
 ]

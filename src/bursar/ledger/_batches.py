@@ -5,7 +5,8 @@
 3. Charges that exceed the worker's lease take the rest from the owner's credits, as far as they go; the rest is the house's.
 4. The charges are inserted under ids that derive from the generations; balances and leases change by those that were new, in one
    statement for all owners together, in the order in which everybody locks accounts.
-5. Watermark and chain move in the same transaction.
+5. What was charged counts for the limits of its key, user and owner, and lowers what the worker has leased of them.
+6. Watermark and chain move in the same transaction.
 """
 
 from collections import defaultdict
@@ -20,6 +21,7 @@ from bursar.kernel.errors import Conflict
 from bursar.kernel.ids import GenerationId, OwnerId, WorkerId
 from bursar.kernel.money import NANOS_MAX, Nanos
 from bursar.ledger import tables
+from bursar.ledger._allowances import Charged, count_used
 from bursar.ledger._leases import leases_of
 from bursar.ledger._rules import (
     Account,
@@ -32,6 +34,7 @@ from bursar.ledger._rules import (
     share_out,
 )
 from bursar.ledger._store import BalanceTooLarge, insert
+from bursar.ledger._windows import Allowance
 from bursar.ledger._workers import Lock, Worker, lock_worker
 from bursar.storage import Tx
 
@@ -75,6 +78,7 @@ async def apply_batch(
         if settlement.generation not in settled:
             asked.setdefault(settlement.generation, settlement)
     charged = await _charge(tx, worker, list(asked.values()))
+    await _count(tx, worker, asked, charged)
     await tx.execute(
         update(_workers)
         .where(_workers.c.worker == worker)
@@ -86,6 +90,21 @@ async def apply_batch(
     )
     missing = {name: Nanos(asked[name].charge - paid) for name, paid in charged.items()}
     return Applied(charged, {name: amount for name, amount in missing.items() if amount})
+
+
+async def _count(
+    tx: Tx, worker: WorkerId, asked: Mapping[GenerationId, Settlement], paid: Mapping[GenerationId, Nanos]
+) -> None:
+    """A limit counts what was paid; the worker has spent what was asked for."""
+    counted = []
+    taken: defaultdict[Allowance, int] = defaultdict(int)
+    for name, amount in paid.items():
+        each = asked[name]
+        if each.at is not None:
+            counted.append(Charged(each.owner, each.subjects, each.at, amount))
+        for allowance in each.taken:
+            taken[allowance] += each.charge
+    await count_used(tx, counted, taken, worker)
 
 
 def _is_behind(worker: Worker, first_lsn: int, last_lsn: int) -> bool:

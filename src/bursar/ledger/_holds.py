@@ -20,8 +20,10 @@ from sqlalchemy import select, update
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
+from bursar.ledger._allowances import Charged, count_used, extend_reserve, give_back_all, reserve_allowances
 from bursar.ledger._rules import Account, Transfer, TransferKind
 from bursar.ledger._store import lock_credits, post
+from bursar.ledger._windows import subjects_of
 from bursar.storage import Snapshot, Tx
 
 _holds = tables.holds
@@ -53,7 +55,8 @@ class OpenHold:
 
 
 async def open_hold(tx: Tx, hold: OpenHold) -> None:
-    """Raises `InsufficientFunds` when the owner's available credits do not cover the amount (a hold of 0 always fits)."""
+    """Raises `InsufficientFunds` when the owner's available credits do not cover the amount, `LimitReached` when a limit of its key, user
+    or owner does not (a hold of 0 always fits)."""
     await tx.execute(
         _holds.insert().values(
             owner_id=hold.owner,
@@ -71,10 +74,14 @@ async def open_hold(tx: Tx, hold: OpenHold) -> None:
     if hold.amount:
         name, amount = hold.generation, hold.amount
         await post(tx, [_transfer(hold.owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, amount)])
+        await reserve_allowances(
+            tx, hold.owner, subjects_of(hold.owner, hold.key, hold.user), name, amount, hold.opened_at
+        )
 
 
 async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: Nanos, extension: int) -> None:
-    """Adds `extra` to an open hold; `extension` counts them (1, 2, …), and a repeat adds nothing. Raises `InsufficientFunds`."""
+    """Adds `extra` to an open hold; `extension` counts them (1, 2, …), and a repeat adds nothing. Raises `InsufficientFunds`,
+    `LimitReached`."""
     mine = (_holds.c.owner_id == owner, _holds.c.generation_id == generation)
     state = await tx.scalar(select(_holds.c.state).where(*mine).with_for_update())
     if state != HoldState.OPEN:
@@ -82,6 +89,7 @@ async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: N
     name = f"{generation}.{extension}"
     if await post(tx, [_transfer(owner, name, TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)]):
         await tx.execute(update(_holds).where(*mine).values(amount_nanos=_holds.c.amount_nanos + extra))
+        await extend_reserve(tx, owner, generation, extra)
 
 
 async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:
@@ -111,11 +119,12 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
         update(_holds)
         .where(_holds.c.owner_id == owner, _holds.c.generation_id == generation, _holds.c.state == HoldState.OPEN)
         .values(state=state.value, closed_at=tx.now)
-        .returning(_holds.c.amount_nanos)
+        .returning(_holds)
     )
     if len(rows) != 1:
         return None
-    held = Nanos(rows[0].amount_nanos)
+    hold = _open_hold(rows[0])
+    held = hold.amount
     if charge > held:
         held = Nanos(held + await _cover(tx, owner, generation, charge - held))
     charged = Nanos(min(charge, held))
@@ -127,6 +136,10 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
         tx,
         [_transfer(owner, generation, kind, Account.HELD, credit, amount) for kind, credit, amount in parts if amount],
     )
+    if held:
+        await give_back_all(tx, generation, owner)
+    counted = Charged(owner, subjects_of(owner, hold.key, hold.user), hold.opened_at, charged)
+    await count_used(tx, [counted], {}, None)
     return charged
 
 

@@ -14,6 +14,7 @@ from bursar.kernel.errors import Conflict
 from bursar.kernel.ids import OwnerId, WorkerId, new_transfer_id
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
+from bursar.ledger._allowances import give_back_all
 from bursar.ledger._rules import Account, Transfer, TransferKind
 from bursar.ledger._store import TransferConflict, find_transfer, lock_credits, post
 from bursar.ledger._workers import Lock, WorkerStopped, lock_worker
@@ -79,10 +80,12 @@ async def return_lease(tx: Tx, owner: OwnerId, worker: WorkerId, amount: Nanos, 
 
 
 async def return_all(tx: Tx, worker: WorkerId) -> Sequence[Lease]:
-    """Everything the worker has leased goes back to its owners; returns what that was. In system scope: it sees every owner."""
+    """Everything the worker has leased goes back to its owners, and to their limits; returns what that was of their credits. In system
+    scope: it sees every owner."""
     await lock_worker(tx, worker, Lock.TAKING)
     kept = await list_leases(tx, worker)
     await _take_back(tx, worker, [(each.owner, each.amount, new_transfer_id(tx.now)) for each in kept])
+    await give_back_all(tx, worker)
     return kept
 
 

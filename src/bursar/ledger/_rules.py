@@ -4,10 +4,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from bursar.kernel.ids import SYSTEM_OWNER, GenerationId, OwnerId, WorkerId
 from bursar.kernel.money import NANOS_MAX, Nanos
+from bursar.ledger._windows import Allowance
 
 
 class Account(StrEnum):
@@ -92,11 +94,18 @@ def net_changes(transfers: Iterable[Transfer]) -> list[tuple[OwnerId, Account, i
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a generation is to be charged, in nanos; 0 settles it as well."""
+    """What a generation is to be charged, in nanos; 0 settles it as well.
+
+    `subjects` are who may have a limit that it counts for (its key, its user, its owner), in the window of `at`, when it was intended.
+    `taken` are the allowances of which the worker has spent the charge.
+    """
 
     owner: OwnerId
     generation: GenerationId
     charge: Nanos
+    subjects: Sequence[str] = ()
+    at: datetime | None = None
+    taken: Sequence[Allowance] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.charge <= NANOS_MAX:

@@ -8,6 +8,7 @@ from sqlalchemy import Column, CompoundSelect, Select, case, func, select, union
 
 from bursar.kernel.ids import SYSTEM_OWNER
 from bursar.ledger import tables
+from bursar.ledger._allowances import allowances_apart
 from bursar.ledger._holds import HoldState
 from bursar.ledger._rules import Account
 from bursar.ledger._workers import Worker, list_workers
@@ -22,8 +23,8 @@ _leases = tables.leases
 @dataclass(frozen=True)
 class Verification:
     """All in nanos. `drift` must be 0: the sum of the absolute differences between kept balances and added-up entries, plus
-    what all accounts together miss to zero, plus what each owner's `held` account and open holds, `leased` account and leases
-    differ by. `leased` is a part of `available`.
+    what all accounts together miss to zero, plus what each owner's `held` account and open holds, `leased` account and leases,
+    and what is handed out of each allowance and its leases, differ by. `leased` is a part of `available`.
 
     `workers` says how far each journal was applied: what is journaled beyond its watermark is lag, never drift.
     """
@@ -70,6 +71,7 @@ async def verify(snapshot: Snapshot) -> Verification:
     drift += abs(sum(by_account.values()))
     drift += await _apart(snapshot, Account.HELD, select(_holds.c.owner_id, _holds.c.amount_nanos).where(is_open))
     drift += await _apart(snapshot, Account.LEASED, select(_leases.c.owner_id, _leases.c.amount_nanos))
+    drift += await allowances_apart(snapshot)
     return Verification(
         drift=drift,
         accounts=len(compared),

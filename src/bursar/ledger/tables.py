@@ -82,3 +82,50 @@ workers = Table(
 )
 """How far each worker's journal was applied. A watermark never goes back and a worker is never deleted (triggers refuse): either
 would apply settlements twice. Times are the database's."""
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("subject", String(40), primary_key=True),
+    Column("period", String(8), nullable=False),
+    Column("limit_nanos", BigInteger, nullable=False),
+    CheckConstraint("limit_nanos >= 0", name="not_negative"),
+    sqlite_with_rowid=False,
+)
+"""How much a key, a user or the owner itself may spend in a window. No row, no limit."""
+
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("subject", String(40), primary_key=True),
+    Column("period", String(8), primary_key=True),
+    Column("since", UtcTime, primary_key=True),
+    Column("used_nanos", BigInteger, nullable=False),
+    Column("leased_nanos", BigInteger, nullable=False),
+    CheckConstraint("used_nanos >= 0 AND leased_nanos >= 0", name="not_negative"),
+    sqlite_with_rowid=False,
+)
+"""One window of a limit: what the activity of that window cost, and what is handed out beside it. Not credits: limits may add up to
+more than there is."""
+
+allowance_leases = Table(
+    "allowance_leases",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("subject", String(40), primary_key=True),
+    Column("period", String(8), primary_key=True),
+    Column("since", UtcTime, primary_key=True),
+    Column("holder", String(48), primary_key=True),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("lease_id", String(48)),
+    Column("lease_nanos", BigInteger),
+    Column("return_id", String(48)),
+    Column("return_nanos", BigInteger),
+    CheckConstraint("amount_nanos >= 0", name="not_negative"),
+    Index("ix_allowance_leases_holder", "holder"),
+    sqlite_with_rowid=False,
+)
+"""Which part of an allowance's `leased_nanos` is whose: a worker's, or (`durability=database`) one running request's. The latest
+lease and the latest return stand here by their ids, so that repeating one whose answer was lost does nothing twice."""
