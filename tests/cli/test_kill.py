@@ -1,82 +1,127 @@
-"""kill -9 at random moments, under load: whoever saw the end of an answer was charged for it, once, and nobody for anything else."""
+"""kill -9 at random moments and at named ones, under load: whoever saw the end of an answer was charged for it, once.
 
-import asyncio
-import json
+The loop is the product's own, `bursar selftest --kill`; here it also runs on PostgreSQL and stops at failpoints.
+"""
+
+import itertools
 import random
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.cli.support import books, generations
+from bursar.cli._selftest import CrashLoop, SelfTestFailed, Server
+from tests.cli.support import bursar
+from tests.support.failpoints import ARROWS, AT_START, ONCE, RARE, WHEN
 from tests.support.postgres import PostgresServer
-from tests.support.scale import SEED, scaled
-from tests.support.server import RunningServer
+from tests.support.scale import SEED, is_proving
+from tests.support.server import clean_environment
 
-AT_ONCE = 24
-
-
-@dataclass
-class Seen:
-    """What clients know: the cost of every answer whose end they saw, in nanos by generation."""
-
-    ended: dict[str, int] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
+ROOT = Path(__file__).parents[2]
+PARTS = [*((f"sqlite {number}", 25) for number in range(6)), *((f"postgresql {number}", 25) for number in range(2))]
+"""150 cycles on SQLite and 50 on PostgreSQL; in `make test` a tenth of each part."""
+READY_SECONDS_MAX = 10
 
 
-async def ask(client: httpx2.AsyncClient, server: RunningServer, number: int, seen: Seen) -> None:
-    content = f"[[tokens:{1 + number % 7 * 20}]] number {number}"
-    body = {"model": "demo/echo-1", "stream": number % 2 == 0, "messages": [{"role": "user", "content": content}]}
-    headers = {"Authorization": f"Bearer {server.api_key}"}
-    async with client.stream("POST", f"{server.api_base}/chat/completions", json=body, headers=headers) as answer:
-        assert answer.status_code == 200, await answer.aread()
-        identity = answer.headers["x-generation-id"]
-        seen.begun.add(identity)
-        text = (await answer.aread()).decode()
-    if number % 2:
-        seen.ended[identity] = round(json.loads(text)["usage"]["cost"] * 10**9)
-    elif text.endswith("data: [DONE]\n\n"):
-        last = json.loads(text.split("\n\n")[-3].removeprefix("data: "))
-        seen.ended[identity] = round(last["usage"]["cost"] * 10**9)
+class FailingServer(Server):
+    """Kills itself at `bomb`, if there is one."""
+
+    bomb: tuple[str, int] | None = None
+
+    def command(self) -> list[str]:
+        if self.bomb is None:
+            return super().command()
+        point, passes = self.bomb
+        return [sys.executable, "-m", "tests.support.failpoints", point, str(passes)]
 
 
-async def load_until_killed(server: RunningServer, seconds: float, seen: Seen) -> None:
-    async def client_of(first: int) -> None:
-        async with httpx2.AsyncClient(timeout=20) as client:
-            number = first
-            while True:
-                try:
-                    await ask(client, server, number, seen)
-                except httpx2.HTTPError:
-                    return
-                number += AT_ONCE
+class FailingLoop(CrashLoop):
+    """Two cycles of three end at a failpoint, one at a random moment; on the way up again it may be killed once more."""
 
-    clients = [asyncio.create_task(client_of(number)) for number in range(AT_ONCE)]
-    await asyncio.sleep(seconds)
-    await asyncio.to_thread(server.kill)
-    await asyncio.wait_for(asyncio.gather(*clients), 30)
+    server: FailingServer
+
+    def __init__(self, server: FailingServer, chance: random.Random, database_url: str, first: int) -> None:
+        super().__init__(server, chance, database_url)
+        self._points = _from(_points(ARROWS), first)
+        self._starts = _from(_points(AT_START), first)
+        self._number = 0
+        self.reached: set[str] = set()
+        self.missed: set[str] = set()
+
+    def arm(self) -> None:
+        """Which way the next server ends."""
+        self.server.bomb = None
+        if self._number % 3:
+            point = next(self._points)
+            name = point.partition(":")[2]
+            often = 1 if name in ONCE else 5 if name in RARE else 150
+            self.server.bomb = point, self.chance.randint(1, often)
+
+    def begin(self) -> None:
+        super().begin()
+        self.server.kill()
+        self.start_again()
+
+    def end_somehow(self) -> str:
+        if self.server.bomb is None:
+            return super().end_somehow()
+        point, _ = self.server.bomb
+        (self.reached if self.server.wait(8) else self.missed).add(point)
+        return point
+
+    def start_again(self) -> float:
+        self._number += 1
+        if self._number % 2:
+            self.server.bomb = point, _ = next(self._starts), 1
+            try:
+                self.server.start()
+            except SelfTestFailed:
+                self.reached.add(point)
+            self.server.kill()
+        self.arm()
+        return super().start_again()
 
 
-@pytest.mark.parametrize(("backend", "cycles"), [("sqlite", 60), ("postgresql", 20)])
+def _points(arrows: dict[str, object]) -> list[str]:
+    return [f"{when}:{name}" for name in arrows for when in WHEN]
+
+
+def _from(points: list[str], first: int) -> Iterator[str]:
+    """All of them again and again, another one first in every part."""
+    return itertools.islice(itertools.cycle(random.Random(SEED).sample(points, len(points))), first, None)
+
+
+@pytest.mark.parametrize(("part", "cycles"), PARTS)
 def test_after_every_kill_what_was_answered_is_charged_once_and_the_books_are_right(
-    tmp_path: Path, backend: str, cycles: int, request: pytest.FixtureRequest
+    tmp_path: Path, part: str, cycles: int, request: pytest.FixtureRequest
 ):
-    url = None
+    backend, _, number = part.partition(" ")
+    data = tmp_path / "data"
+    url, env = f"sqlite:///{data / 'bursar.db'}", clean_environment({"PYTHONPATH": str(ROOT)})
     if backend == "postgresql":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = postgres.clone("template_bursar")
-    chance = random.Random(f"{SEED} {backend}")
-    data, seen = tmp_path / "data", Seen()
-    with RunningServer(data_dir=data, database_url=url, args=["--pace", "0"]) as server:
-        for _ in range(scaled(cycles)):
-            asyncio.run(load_until_killed(server, chance.uniform(0.2, 1.2), seen))
-            server.start()
-            rows = generations(url or data)
-            found = books(url or data)
-            assert found.verification.drift == 0
-            assert sum(cost for _, cost in rows.values()) == found.cost_nanos == found.verification.spent
-            charged = {identity: rows[identity][1] for identity in seen.ended if identity in rows}
-            assert charged == seen.ended, "whoever saw the end was charged what was said, once"
-            assert seen.begun <= rows.keys(), "whatever was dispatched left a trace"
-        assert len(seen.ended) > scaled(cycles)
+        url = env["BURSAR_DATABASE_URL"] = postgres.clone("template_bursar")
+    count = cycles if is_proving() else 2 + int(number) % 2
+    with FailingServer(data, env) as server:
+        loop = FailingLoop(server, random.Random(f"{SEED} {part}"), url, int(number) * cycles)
+        loop.begin()
+        done = [loop.cycle() for _ in range(count)]
+    print(
+        f"{part}: {count} kills, {len(loop.seen.ended)} ends seen, "
+        f"{sum(each.begun for each in done) / sum(each.load_seconds for each in done):.0f} requests/s, "
+        f"ready again in at most {max(each.start_seconds for each in done):.2f} s; at {sorted(loop.reached)}"
+    )
+    assert loop.missed <= set(), "every failpoint lies on the way"
+    assert max(each.start_seconds for each in done) <= READY_SECONDS_MAX
+    assert len(loop.seen.ended) > count
+
+
+def test_anybody_can_see_it_happen_with_one_command(tmp_path: Path):
+    done = bursar("selftest", "--kill", "--seconds", "3", "--seed", "7", "--json", env={"TMPDIR": str(tmp_path)})
+    said = done.succeeded().json
+    assert (said["drift"], said["seed"]) == (0, 7)
+    assert said["kills"] >= 1
+    assert said["answered"] >= 1
+    assert "kill -9 after" in done.err
+    assert list(tmp_path.iterdir()) == [], "the scratch directory is gone"

@@ -129,6 +129,24 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
         _doctor.run(data_dir=data_dir, as_json=as_json)
 
 
+@app.command(epilog=_example("bursar selftest --kill --seconds 60"))
+def selftest(
+    kill: Annotated[bool, typer.Option("--kill", help="Kill a server of its own under load, again and again.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", help="For how long.", min=1)] = 60.0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The same moments as an earlier run.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show on this machine that charges survive kill -9 exactly once. Uses a scratch directory; touches no installation."""
+    from bursar.cli import _selftest
+
+    if not kill:
+        raise typer.BadParameter("say what to test: --kill")
+    with refusals(as_json=as_json):
+        _selftest.run(seconds=seconds, seed=seed, as_json=as_json)
+
+
 @users.command("add", epilog=_example("bursar users add --email ana@example.com --name 'Ana Ruiz'"))
 def users_add(
     email: Annotated[str, typer.Option("--email")],
