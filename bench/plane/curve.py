@@ -6,7 +6,7 @@
 import tempfile
 from pathlib import Path
 
-from measure import ROUNDS, median_of, report, running, start_bursar, start_upstream
+from measure import interleaved, report, running, start_bursar, start_upstream
 
 SIZES = {"small": (10, 100, 0), "large": (10_000, 1_000_000, 1_000_000)}
 """Organizations, keys (of which at most 1,000 are used), past generations."""
@@ -16,17 +16,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         upstream = start_upstream(folder)
-        subjects = {size: start_bursar(folder / size, upstream, *counts) for size, counts in SIZES.items()}
+        subjects = {size: start_bursar(folder / size, upstream, size, counts=counts) for size, counts in SIZES.items()}
         with running(upstream.process, *(subject.process for subject in subjects.values())):
             rows = []
             for subject in subjects.values():
                 subject.load(64, seconds=2)  # every key is in the cache
             for connections in (1, 64):
-                found = {size: [] for size in subjects}
-                for _ in range(ROUNDS):
-                    for size, subject in subjects.items():
-                        found[size].append(subject.measured(connections))
-                cpu = {size: median_of(rounds)["cpu_ms"] for size, rounds in found.items()}
+                cpu = {size: each["cpu_ms"] for size, each in interleaved(list(subjects.values()), connections).items()}
                 growth = cpu["large"] / cpu["small"] - 1
                 shown = f"{cpu['small']:.3f} -> {cpu['large']:.3f}  ({growth:+.0%})"
                 rows.append((f"{connections} at once: CPU-ms per request, small -> large", shown))

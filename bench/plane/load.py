@@ -1,7 +1,8 @@
 """A load generator that keeps out of the way: raw keep-alive connections, one request in flight on each.
 
-`python load.py URL KEYS CONNECTIONS SECONDS EVENTS GAP_MS` prints one JSON line: requests, seconds, latencies (ms), events.
+`python load.py URL KEYS CONNECTIONS SECONDS EVENTS GAP_MS RATE` prints one JSON line: requests, seconds, latencies (ms), events.
 KEYS is a file with one key a line, used in turn. EVENTS 0 asks for whole answers; else for streams of so many events, GAP_MS apart.
+RATE 0 asks as fast as answers come; else so many times a second in all, and latency counts from when a request was due.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import count, cycle, repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,18 +26,31 @@ BODY = {
 
 class Client(asyncio.Protocol):
     def __init__(
-        self, requests: Iterator[bytes], until: float, latencies: list[float], done: asyncio.Future[None]
+        self,
+        requests: Iterator[bytes],
+        due: Iterator[float],
+        until: float,
+        latencies: list[float],
+        done: asyncio.Future[None],
     ) -> None:
-        self.requests, self.until, self.latencies, self.done = requests, until, latencies, done
+        self.requests, self.due, self.until, self.latencies, self.done = requests, due, until, latencies, done
         self.events = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        self._send()
+        self._send_when_due()
+
+    def _send_when_due(self) -> None:
+        self.begun = next(self.due)
+        wait = self.begun - time.perf_counter()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
-        self.begun = time.perf_counter()
+        self.begun = self.begun or time.perf_counter()
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +65,7 @@ class Client(asyncio.Protocol):
         now = time.perf_counter()
         self.latencies.append(now - self.begun)
         if now < self.until:
-            self._send()
+            self._send_when_due()
         elif not self.done.done():
             self.transport.close()
             self.done.set_result(None)
@@ -75,13 +89,25 @@ def requests_of(url: str, keys: list[str], events: int, gap_ms: str) -> list[byt
     ]
 
 
-async def main(url: str, keys: list[str], connections: int, seconds: float, events: int, gap_ms: str) -> None:
+def moments(begun: float, number: int, connections: int, rate: int) -> Iterator[float]:
+    """When connection `number` is to ask; 0 for at once."""
+    if not rate:
+        return repeat(0.0)
+    return count(begun + number / rate, connections / rate)
+
+
+async def main(
+    url: str, keys: list[str], connections: int, seconds: float, events: int, gap_ms: str, rate: int
+) -> None:
     parts = urlsplit(url)
     requests = cycle(requests_of(url, keys, events, gap_ms))
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     begun = time.perf_counter()
-    clients = [Client(requests, begun + seconds, latencies, loop.create_future()) for _ in range(connections)]
+    clients = [
+        Client(requests, moments(begun, number, connections, rate), begun + seconds, latencies, loop.create_future())
+        for number in range(connections)
+    ]
     for client in clients:
         await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
     await asyncio.gather(*(client.done for client in clients))
@@ -101,6 +127,7 @@ async def main(url: str, keys: list[str], connections: int, seconds: float, even
 
 
 if __name__ == "__main__":
-    url, key_file, connections, seconds, events, gap_ms = sys.argv[1:]
+    url, key_file, connections, seconds, events, gap_ms, rate = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(url, Path(key_file).read_text().split(), int(connections), float(seconds), int(events), gap_ms))
+        keys = Path(key_file).read_text().split()
+        runner.run(main(url, keys, int(connections), float(seconds), int(events), gap_ms, int(rate)))

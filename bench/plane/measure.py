@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,25 +40,57 @@ class Subject:
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
 
-    def load(self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS) -> dict[str, Any]:
-        done = subprocess.run(
-            self.command(connections, events, gap_ms, seconds), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr[-2000:])
-        return json.loads(done.stdout)  # type: ignore[no-any-return]
+    def load(
+        self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS, rate: int = 0
+    ) -> dict[str, Any]:
+        return answer_of(self.start_load(connections, events, gap_ms, seconds, rate))
 
-    def command(self, connections: int, events: int, gap_ms: float, seconds: float) -> list[str]:
+    def start_load(
+        self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS, rate: int = 0
+    ) -> subprocess.Popen[str]:
         url = f"http://127.0.0.1:{self.port}/api/v1/chat/completions"
-        arguments = [url, str(self.keys), str(connections), str(seconds), str(events), str(gap_ms)]
-        return ["taskset", "-c", "1", sys.executable, str(HERE / "load.py"), *arguments]
+        arguments = map(str, (url, self.keys, connections, seconds, events, gap_ms, rate))
+        return start(1, sys.executable, str(HERE / "load.py"), *arguments)
 
-    def measured(self, connections: int, events: int = 0, gap_ms: float = 0) -> dict[str, float]:
+    def measured(self, connections: int, events: int = 0, gap_ms: float = 0, rate: int = 0) -> dict[str, float]:
         """CPU per request in ms, and how long requests took."""
         before = self.cpu_seconds()
-        got = self.load(connections, events, gap_ms)
+        got = self.load(connections, events, gap_ms, rate=rate)
         cpu = self.cpu_seconds() - before
         return {"cpu_ms": cpu / got["requests"] * 1000, "p50_ms": got["p50_ms"], "p99_ms": got["p99_ms"]}
+
+
+def answer_of(load: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = load.communicate()
+    if load.returncode:
+        raise SystemExit("the load failed")
+    return json.loads(out)  # type: ignore[no-any-return]
+
+
+def interleaved(
+    subjects: Sequence[Subject], connections: int, events: int = 0, gap_ms: float = 0, rate: int = 0
+) -> dict[str, dict[str, float]]:
+    """Medians of rounds, by the subject's name."""
+    found: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
+    for _ in range(ROUNDS):
+        for subject in subjects:
+            found[subject.name].append(subject.measured(connections, events, gap_ms, rate))
+    return {name: median_of(rounds) for name, rounds in found.items()}
+
+
+def beside_nginx(found: dict[str, dict[str, float]], figure: str) -> str:
+    theirs = found["nginx"][figure] if "nginx" in found else 0.0
+    return f"  {found['bursar'][figure] / theirs:.1f}x nginx ({theirs:.3f})" if theirs > 0 else ""
+
+
+def whole(found: dict[str, dict[str, float]], name: str) -> list[tuple[str, str]]:
+    """The lines about whole answers."""
+    ours, direct = found["bursar"], found["direct"]
+    return [
+        (f"{name}: CPU-ms per request", f"{ours['cpu_ms']:.3f}{beside_nginx(found, 'cpu_ms')}"),
+        (f"{name}: requests per second of one core", f"{1000 / ours['cpu_ms']:.0f}"),
+        (f"{name}: added p50, p99", f"{ours['p50_ms'] - direct['p50_ms']:.2f}, {ours['p99_ms'] - direct['p99_ms']:.2f} ms"),
+    ]  # fmt: skip
 
 
 def free_port() -> int:
@@ -97,13 +129,13 @@ def start_upstream(folder: Path) -> Subject:
     return Subject("direct", process, port, keys)
 
 
-def start_bursar(folder: Path, upstream: Subject, *counts: int) -> Subject:
-    """With so many organizations, keys and generations."""
+def start_bursar(folder: Path, upstream: Subject, name: str = "bursar", **more: Any) -> Subject:
+    """`more` is what `subject.Asked` has beside the ports."""
     port = free_port()
-    command = [str(HERE / "stand_in.py"), str(port), str(folder), str(upstream.port), *map(str, counts)]
-    process = start(0, sys.executable, *command)
+    asked = {"port": port, "data_dir": str(folder), "upstream_port": upstream.port, **more}
+    process = start(0, sys.executable, str(HERE / "subject.py"), json.dumps(asked))
     wait_until_ready(process)
-    return Subject("bursar", process, port, folder / "keys")
+    return Subject(name, process, port, folder / "keys")
 
 
 def start_nginx(folder: Path, upstream: Subject) -> Subject | None:

@@ -61,7 +61,7 @@ AT_START: dict[str, tuple[Any, str, Matches]] = {
 }
 ONCE = frozenset({"lease", "leased"})
 """Passed by the first request, and then not for long."""
-RARE = frozenset({"truncate", "commit", "batch", "books", "activity", "applied"})
+RARE = frozenset({"progress", "truncate", "commit", "batch", "books", "activity", "applied"})
 """Passed a few times a second; the others by every request."""
 WHEN = ("before", "after")
 

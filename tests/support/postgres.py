@@ -50,6 +50,7 @@ SETTINGS = {
     "log_min_messages": "warning",
     "logging_collector": "off",
 }
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
 def wheel_folder() -> Path:
@@ -67,8 +68,10 @@ def wheel_folder() -> Path:
 class PostgresServer:
     """Databases on one private server; start it, or use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        """`is_durable`: commits reach the disk, as in production; tests need not wait for that."""
         self.folder: Path | None = None
+        self._is_durable = is_durable
         self._keeper: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
 
@@ -87,7 +90,14 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="bursar-pg-"))  # short: a socket's path has at most 107 bytes
         with (self.folder / "log").open("wb") as log:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", __file__, str(self.folder), str(wheel_folder())],
+                [
+                    sys.executable,
+                    "-I",
+                    __file__,
+                    str(self.folder),
+                    str(wheel_folder()),
+                    *["durable"] * self._is_durable,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -133,6 +143,13 @@ class PostgresServer:
         name = name_or_url.rpartition("@/")[2].partition("?")[0]
         self._sql(f"DROP DATABASE IF EXISTS {_checked(name)} WITH (FORCE)")
 
+    def ask(self, query: str) -> str:
+        """One value, as text."""
+        done = self._run_psql(query, "-A", "-t")
+        if done.returncode != 0:
+            raise RuntimeError(f"{query}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
     def log(self) -> str:
         """What the server wrote, for reports of failures."""
         assert self.folder is not None, "start() first"
@@ -146,10 +163,10 @@ class PostgresServer:
         if done.returncode != 0:
             raise RuntimeError(f"{statement}: {done.stderr.strip()}")
 
-    def _run_psql(self, statement: str) -> subprocess.CompletedProcess[str]:
+    def _run_psql(self, statement: str, *options: str) -> subprocess.CompletedProcess[str]:
         assert self.folder is not None, "start() first"
         return subprocess.run(
-            [self._psql, "-X", "-q", "-h", self.folder, "-U", "postgres", "-d", "postgres", "-c", statement],
+            [self._psql, "-X", "-q", "-h", self.folder, "-U", "postgres", "-d", "postgres", *options, "-c", statement],
             env={"PATH": os.environ.get("PATH", ""), "PGCONNECT_TIMEOUT": "5"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -182,7 +199,7 @@ def _checked(name: str) -> str:
 # From here on: the keeper, a program of its own with nothing but the standard library.
 
 
-def keep(folder: Path, wheel: Path) -> int:
+def keep(folder: Path, wheel: Path, *, is_durable: bool) -> int:
     """Runs one server in `folder` until standard input ends, then removes the folder and returns 0.
 
     When the server fails by itself, returns 1 and leaves the folder with its log to the tests, which remove it.
@@ -209,7 +226,8 @@ def keep(folder: Path, wheel: Path) -> int:
         subprocess.run(
             [wheel / "bin" / "initdb", "-D", data, *options], stdout=subprocess.DEVNULL, check=True, **as_user
         )
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        chosen = {**SETTINGS, **DURABLE} if is_durable else SETTINGS
+        settings = [f"--{name}={value}" for name, value in chosen.items()]
         server = subprocess.Popen([wheel / "bin" / "postgres", "-D", data, "-k", folder, *settings], **as_user)
         while server.poll() is None:
             if select.select([0], [], [], 0.2)[0] and not os.read(0, 4096):
@@ -261,4 +279,4 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(keep(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(keep(Path(sys.argv[1]), Path(sys.argv[2]), is_durable="durable" in sys.argv))

@@ -1,7 +1,7 @@
-"""Bursar with everything on but hold, settlement and activity: those stand behind `Funds`, and here a stand-in takes their place.
+"""Bursar with everything on, as the benches start it: one provider, people with credits, a key each.
 
-`python stand_in.py PORT DATA_DIR UPSTREAM_PORT [ORGANIZATIONS KEYS GENERATIONS]` makes so many first, writes the keys to use (at most
-`ACTIVE_KEYS`) to DATA_DIR/keys, one a line, and prints "ready" once it answers.
+`python subject.py ASKED`, which is JSON like `Asked`; writes the keys to use (at most `ACTIVE_KEYS`) to DATA_DIR/keys, one a line, and
+prints "ready" once it answers. With `funds` "stand-in" hold, settlement and activity, which stand behind `Funds`, cost nothing.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import uvloop
 from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
@@ -25,7 +26,7 @@ from bursar.app import CatalogHolder, Installation, Server, open_installation
 from bursar.cli._serving import bind, log_to_stderr, serve
 from bursar.gateway import Hold, Intent, Progress
 from bursar.kernel.ids import OwnerId, new_generation_id, new_organization_id, new_user_id
-from bursar.kernel.money import Nanos
+from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.settings import Settings, read_settings
 from bursar.storage import SYSTEM, UtcTime
 
@@ -77,27 +78,52 @@ class StandInFunds:
 ACTIVE_KEYS = 1_000
 
 
-async def make_server(settings: Settings, upstream_port: int) -> tuple[Server, str]:
-    """The server, and a key of it."""
-    data_dir = settings.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-    (data_dir / "catalog.toml").write_text(CATALOG.format(port=upstream_port))
+CREDITS = Nanos(1_000_000 * NANOS_PER_CREDIT)
+
+
+class Asked(msgspec.Struct):
+    port: int
+    data_dir: str
+    upstream_port: int
+    counts: tuple[int, int, int] | None = None
+    """Organizations, keys and past generations to make first."""
+    funds: str = "stand-in"
+    """Or "journal", or "database"."""
+    database_url: str | None = None
+    owners: int = 1
+    """People with credits of their own, and one key each."""
+
+
+async def make_server(settings: Settings, asked: Asked) -> tuple[Server, list[str]]:
+    """The server, and keys of it."""
+    (settings.data_dir / "catalog.toml").write_text(CATALOG.format(port=asked.upstream_port))
     installation = await open_installation(settings)
-    database = installation.database
-    async with database.snapshot(SYSTEM) as snapshot:
-        user = await identity.find_by_email(snapshot, "bench@example.com")
-    if user is None:
-        user, _ = await actions.add_user(
-            database, Actor.operator(), email="bench@example.com", name="Bench", public_url="http://x", mail=False
-        )
-    _, key = await actions.create_key(
-        database, installation.checker, Actor.operator(), owner=OwnerId(user.id), creator=user.id, name="bench"
-    )
+    keys = [await make_owner(installation, number) for number in range(asked.owners)]
     holder = CatalogHolder(settings, installation.clock, demo=False, real_providers=False)
     await holder.load()
     server = Server(installation, holder)
-    server.gateway._funds = StandInFunds(installation.clock)
-    return server, key
+    if asked.funds == "stand-in":
+        server.gateway._funds = StandInFunds(installation.clock)
+    return server, keys
+
+
+async def make_owner(installation: Installation, number: int) -> str:
+    """Found or made; returns a new key."""
+    database, operator, email = installation.database, Actor.operator(), f"bench{number}@example.com"
+    async with database.snapshot(SYSTEM) as snapshot:
+        user = await identity.find_by_email(snapshot, email)
+    if user is None:
+        user, _ = await actions.add_user(
+            database, operator, email=email, name="Bench", public_url="http://x", mail=False
+        )
+    owner = OwnerId(user.id)
+    await actions.grant_credits(
+        database, operator, owner=owner, amount=CREDITS, reason="bench", transfer_id=f"grant-bench-{number}"
+    )
+    _, key = await actions.create_key(
+        database, installation.checker, operator, owner=owner, creator=user.id, name="bench"
+    )
+    return key
 
 
 def fill(installation: Installation, organizations: int, keys: int, generations: int) -> list[str]:
@@ -153,19 +179,27 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
     return active
 
 
-async def main(port: int, data_dir: Path, upstream_port: int, *counts: int) -> None:
-    catalog = data_dir / "catalog.toml"
-    # One key has to do for a thousand streams.
-    settings = read_settings({}, data_dir=data_dir, port=port, catalog=catalog, concurrency_per_key=1_000)
+async def main(asked: Asked) -> None:
+    data_dir = Path(asked.data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    environment = {} if asked.database_url is None else {"BURSAR_DATABASE_URL": asked.database_url}
+    settings = read_settings(
+        environment,
+        data_dir=data_dir,
+        port=asked.port,
+        catalog=data_dir / "catalog.toml",
+        concurrency_per_key=1_000,  # one key has to do for a thousand streams
+        durability="database" if asked.funds == "database" else "journal",
+    )
     log_to_stderr("warning")
-    listening = bind("127.0.0.1", port)
-    server, key = await make_server(settings, upstream_port)
-    keys = fill(server.installation, *counts) if counts else [key]
+    listening = bind("127.0.0.1", asked.port)
+    server, keys = await make_server(settings, asked)
+    if asked.counts is not None:
+        keys = fill(server.installation, *asked.counts)
     (data_dir / "keys").write_text("\n".join(keys))
     await serve(server, listening, settings, lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":
-    port, data_dir, upstream_port, *counts = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(int(port), Path(data_dir), int(upstream_port), *map(int, counts)))
+        runner.run(main(msgspec.json.decode(sys.argv[1], type=Asked)))
