@@ -1,22 +1,27 @@
 """Named moments at which a server kills itself: `python -m tests.support.failpoints POINT PASS demo …` is `bursar demo …` that sends
-itself SIGKILL at its PASS-th pass of POINT. The product knows nothing of this: methods are wrapped from outside.
+itself SIGKILL at its PASS-th pass of POINT. The product knows nothing of this: methods are wrapped from outside. Two more ways to
+make it hard are `fail:fdatasync`, from that pass on, and `jump:clock`, an hour ahead and back every PASS milliseconds.
 
 A point is before or after an arrow of a request's way: `before:intent` is "the hold is taken, nothing is in the journal", and
 `after:settle` "the settlement is on disk, the client was not told".
 """
 
+import errno
 import functools
 import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from bursar import ledger
 from bursar.gateway import _apply, _journaled, _leases
 from bursar.gateway._journaled import JournalFunds, Kind
 from bursar.journal import Journal, _disk, _segments
+from bursar.kernel.clock import SystemClock
 from bursar.providers import DemoUpstream
 from bursar.storage import Database
 
@@ -86,7 +91,13 @@ class Bomb:
             JournalFunds.hold = arming  # type: ignore[method-assign]
 
     def _passes(self, when: str, arguments: tuple[Any, ...]) -> None:
-        if self.is_armed and when == self.when and self.matches(arguments):
+        if not self.is_armed or not self.matches(arguments):
+            return
+        if self.when == "fail" and when == "before":
+            self.left -= 1
+            if self.left <= 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        elif self.when == when:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -123,9 +134,23 @@ class Bomb:
         return called
 
 
+def jump(every_ms: int) -> None:
+    """The wall clock is right, an hour ahead, an hour behind, right, …"""
+    right = SystemClock.now
+
+    def now(clock: SystemClock) -> datetime:
+        step = int(time.monotonic() * 1000 / every_ms) % 3
+        return right(clock) + timedelta(hours=(0, 1, -1)[step])
+
+    SystemClock.now = now  # type: ignore[method-assign]
+
+
 def main() -> None:
     point, passes, *command = sys.argv[1:]
-    Bomb(point, int(passes)).set()
+    if point == "jump:clock":
+        jump(int(passes))
+    else:
+        Bomb(point, int(passes)).set()
     sys.argv = ["bursar", *command]
     from bursar.cli import _main
 
