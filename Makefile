@@ -20,7 +20,7 @@ test: .venv/.test ## install what tests need and run them all, on SQLite and Pos
 	@sh tests/install_node.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-prove: .venv/.test ## the tests that are scaled down in `make test`, whole (BURSAR_SEED= for another seed, ARGS=)
+prove: .venv/.test ## the tests that are scaled down in `make test`, whole; goes on where it was (BURSAR_SEED=, ARGS=)
 	BURSAR_PROVE=1 $(BIN)/python -m pytest -n 2 $$(grep -lr "tests.support.scale import" tests) $(ARGS)
 
 check: .venv/.test ## ruff, mypy --strict, the floors

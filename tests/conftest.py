@@ -21,6 +21,8 @@ from bursar.organizations import Organization
 from bursar.storage import SYSTEM, Database, Sealer
 from tests.support.postgres import PostgresServer
 
+pytest_plugins = ["tests.support.proved"]
+
 SECRET = b"a secret of this test installation, long enough"
 BACKENDS = ("sqlite", "postgresql")
 
