@@ -33,6 +33,7 @@ bench: .venv/.test ## measure start-up, memory and CPU per request, beside nginx
 	@$(BIN)/python bench/run.py
 	@$(BIN)/python bench/plane/run.py
 	@$(BIN)/python bench/plane/curve.py
+	@$(BIN)/python bench/plane/durable.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
 	@for f in run test clients/anthropic clients/litellm clients/openai clients/openrouter; do \
