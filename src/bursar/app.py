@@ -13,6 +13,7 @@ from typing import Any
 
 import bursar.activity.tables
 import bursar.audit.tables
+import bursar.catalog.tables
 import bursar.identity.tables
 import bursar.keys.tables
 import bursar.ledger.tables
@@ -37,14 +38,14 @@ from bursar.identity import Passwords
 from bursar.jobs import Jobs
 from bursar.journal import Journal
 from bursar.kernel.clock import Clock, SystemClock
-from bursar.kernel.errors import SettingsError
+from bursar.kernel.errors import BursarError, SettingsError
 from bursar.kernel.ids import WorkerId
 from bursar.keys import KeyChecker
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
 from bursar.processors import SandboxProcessor
 from bursar.providers import Providers, UpstreamFailed, discover_local
 from bursar.settings import Settings
-from bursar.storage import Database, DataDir, Sealer
+from bursar.storage import SYSTEM, Database, DataDir, Sealer
 from bursar.web import WebParts, create_web
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
@@ -134,17 +135,18 @@ class CatalogHolder:
         self._demo = demo
         self._real_providers = real_providers
         self._catalog = Catalog([], [], [])
+        self._database: Database | None = None
 
     def __call__(self) -> Catalog:
         return self._catalog
 
     async def load(self) -> None:
-        """Raises `CatalogError`, naming file and line."""
+        """Raises `CatalogError`, naming file and line; once prices are kept, also what the database raises."""
         variables = self._settings.provider_variables
         local_models: dict[str, list[str]] = {}
         if catalog.OLLAMA_VARIABLE in variables:
             local_models["ollama"] = await discover_local(_local_url(variables[catalog.OLLAMA_VARIABLE]))
-        self._catalog = catalog.load(
+        offered = catalog.load(
             demo=self._demo,
             file=self._settings.catalog,
             environment=variables,
@@ -152,12 +154,25 @@ class CatalogHolder:
             clock=self._clock,
             local_models=local_models,
         )
+        await self._keep_prices(offered)
+        self._catalog = offered
+
+    async def keep_prices_in(self, database: Database) -> None:
+        """From now on nothing is offered at a price that is not stored first: a charge can be explained when the catalogue is another."""
+        self._database = database
+        await self._keep_prices(self._catalog)
+
+    async def _keep_prices(self, offered: Catalog) -> None:
+        if self._database is not None:
+            prices = [endpoint.pricing for endpoint in offered.endpoints() if endpoint.pricing is not None]
+            async with self._database.begin(SYSTEM) as tx:
+                await catalog.store_prices(tx, prices)
 
     async def reload(self) -> None:
         before, sold = self._catalog, sandbox_is_on(self._settings, self)
         try:
             await self.load()
-        except SettingsError as error:
+        except BursarError as error:
             remedy = error.remedy if error.remedy and error.remedy not in error.sentence else ""
             _log.error("the catalogue was not reloaded: %s %s", error.sentence, remedy)
             return
@@ -256,6 +271,7 @@ class Server:
 
     async def start(self) -> None:
         """Gives back what a process before this one held when it died, and starts the jobs."""
+        await self.catalog.keep_prices_in(self.installation.database)
         interrupted = await recover_holds(self.installation.database)
         if self._journaled is not None:
             interrupted += await self._journaled.recover()

@@ -34,6 +34,8 @@ class UsageSource(StrEnum):
     """By the provider."""
     COUNTED = "counted"
     """By Bursar, from what arrived, because the provider reported nothing or was cut off."""
+    ESTIMATED = "estimated"
+    """By Bursar, from lengths alone: of a request that was interrupted, or of sounds, images and embeddings that nobody counted."""
     NONE = "none"
     """Nothing was produced."""
 
@@ -63,6 +65,17 @@ class Generation(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    """With the next one."""
+    cache_write_1h_tokens: int = 0
+    audio_tokens: int = 0
+    """Of the prompt, as the next one."""
+    image_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    images: int = 0
+    """In the prompt, as charged; and sounds."""
+    sounds: int = 0
+    media_made: int = 0
     cost_nanos: Nanos = ZERO
     usage_source: UsageSource = UsageSource.NONE
     price_version: str | None = None

@@ -51,12 +51,13 @@ class Cutoffs(BaseModel, extra="forbid"):
 
 
 class MaxPrice(BaseModel):
-    """USD: per million tokens of prompt or completion, per request, per image."""
+    """USD: per million tokens of prompt, completion or sound in the prompt, per request, per image."""
 
     prompt: Ceiling | None = None
     completion: Ceiling | None = None
     request: Ceiling | None = None
     image: Ceiling | None = None
+    audio: Ceiling | None = None
 
 
 class ProviderPreferences(BaseModel):
@@ -109,7 +110,10 @@ class ChatBody(Streamed):
     max_completion_tokens: Tokens | None = Field(None, description="The most tokens to write.")
     max_tokens: Tokens | None = Field(None, description="The old name of it.")
     n: int | None = Field(None, ge=1, le=CHOICES_MAX, description="How many answers.")
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    modalities: Annotated[list[Literal["text", "audio", "image"]], Field(min_length=1)] | None = Field(
+        None, description="What to answer with; models that make nothing but text are left out for more."
+    )
+    audio: dict[str, Any] | None = Field(None, description="Voice and format, with `audio` among the modalities.")
 
 
 class CompletionsBody(Streamed):

@@ -14,7 +14,9 @@ class CostDetails(BaseModel):
 class PromptDetails(BaseModel):
     cached_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int = Field(description="Those of them that are kept for an hour.")
     audio_tokens: int
+    image_tokens: int
     video_tokens: int
 
 
@@ -137,11 +139,17 @@ class ResponsesAnswer(Routed):
     usage: ResponseUsage
 
 
+class CacheCreation(BaseModel):
+    ephemeral_5m_input_tokens: int
+    ephemeral_1h_input_tokens: int
+
+
 class MessagesUsage(BaseModel):
     input_tokens: int
     output_tokens: int
     cache_read_input_tokens: int
     cache_creation_input_tokens: int
+    cache_creation: CacheCreation
     cost: float
     is_byok: bool
 

@@ -38,7 +38,12 @@ class Pricing(BaseModel):
     image: PriceText = "0"
     input_cache_read: PriceText | None = Field(None, description="Missing: the price of the prompt.")
     input_cache_write: PriceText | None = None
+    input_cache_write_1h: PriceText | None = Field(None, description="Missing: the price of `input_cache_write`.")
     internal_reasoning: PriceText | None = Field(None, description="Missing: the price of the completion.")
+    audio: PriceText | None = Field(None, description="A token of sound in the prompt.")
+    image_token: PriceText | None = Field(None, description="A token of an image in the prompt.")
+    audio_output: PriceText | None = Field(None, description="A token of sound in the completion.")
+    image_output: PriceText | None = Field(None, description="A token of an image in the completion.")
 
 
 class TopProvider(BaseModel):

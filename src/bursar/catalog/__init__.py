@@ -15,7 +15,21 @@ from bursar.catalog._demo import DEMO_PROVIDER, demo_endpoints
 from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import KNOWN_PROVIDERS, OLLAMA_VARIABLE, KnownProvider, local_base_url
 from bursar.catalog._load import load
-from bursar.catalog._pricing import ChargeLine, Pricing, Usage, charge, dearest_input, dearest_output, explain
+from bursar.catalog._pricing import (
+    COMPLETION_EXTRAS,
+    PROMPT_EXTRAS,
+    TEXT,
+    ChargeClass,
+    ChargeLine,
+    Classes,
+    Pricing,
+    Usage,
+    charge,
+    dearest_input,
+    dearest_output,
+    explain,
+    saved_by_caching,
+)
 from bursar.catalog._public import public_endpoint, public_endpoints, public_model, public_pricing, public_provider
 from bursar.catalog._search import (
     MODALITIES,
@@ -28,20 +42,26 @@ from bursar.catalog._search import (
     has_price,
     list_models,
 )
+from bursar.catalog._store import find_prices, store_prices
 from bursar.catalog._toml import PROTOCOLS
 
 __all__ = [
+    "COMPLETION_EXTRAS",
     "DEMO_PROVIDER",
     "KNOWN_PROVIDERS",
     "MODALITIES",
     "OLLAMA_VARIABLE",
     "OUTPUT_MODALITIES",
+    "PROMPT_EXTRAS",
     "PROTOCOLS",
     "QUANTIZATIONS",
+    "TEXT",
     "UNMEASURED",
     "Catalog",
     "CatalogError",
+    "ChargeClass",
     "ChargeLine",
+    "Classes",
     "Endpoint",
     "KnownProvider",
     "Listed",
@@ -60,6 +80,7 @@ __all__ = [
     "demo_endpoints",
     "endpoint_id",
     "explain",
+    "find_prices",
     "has_price",
     "list_models",
     "load",
@@ -70,4 +91,6 @@ __all__ = [
     "public_model",
     "public_pricing",
     "public_provider",
+    "saved_by_caching",
+    "store_prices",
 ]

@@ -33,6 +33,9 @@ SUPPORTED_PARAMETERS = (
 )
 """What an OpenAI-compatible upstream is taken to understand unless its model says otherwise."""
 
+REASONING_PARAMETERS = ("include_reasoning", "reasoning", "reasoning_effort")
+"""What a model that reasons understands beside; whoever lists neither of the last two is not told how much to reason."""
+
 _NOMINAL_PROMPT_TOKENS = 1000
 _NOMINAL_COMPLETION_TOKENS = 500
 
@@ -90,6 +93,11 @@ class Model:
     @property
     def author(self) -> str:
         return self.id.partition("/")[0]
+
+    @property
+    def takes_reasoning(self) -> bool:
+        """Whether it may be told how much to reason."""
+        return "reasoning" in self.supported_parameters or "reasoning_effort" in self.supported_parameters
 
     @property
     def operation(self) -> Operation:

@@ -6,9 +6,8 @@ How a published price becomes one Bursar can charge, erring on the side of what 
 2. Of prices that begin on a date, the one in force when the catalogue is loaded counts; a reload picks up the next.
    Of prices that depend on the time of day, the dearest counts at every hour, class by class.
 3. What is charged in units that a chat completion does not report (seconds, characters, pages, generated images or sound) is
-   not offered. Input modalities are text, and images only where images cost what text costs. Writing to a cache for an
-   hour, and searches that a provider runs itself, have no class of their own: the first is charged as a cache write, the second must
-   not be asked for.
+   not offered. Searches that a provider runs itself have no class of their own and must not be asked for. What of a sound or an image
+   came from a cache costs what cached text costs.
 4. A fraction of an atto-dollar is rounded up.
 
 The operator's catalogue file overrides all of it. `genai_prices` is imported only when needed: it costs half a second.
@@ -22,7 +21,13 @@ from decimal import ROUND_CEILING, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bursar.catalog._catalog import CONTEXT_LENGTH_UNKNOWN, Model, Provider
+from bursar.catalog._catalog import (
+    CONTEXT_LENGTH_UNKNOWN,
+    REASONING_PARAMETERS,
+    SUPPORTED_PARAMETERS,
+    Model,
+    Provider,
+)
 from bursar.catalog._pricing import FREE, Pricing
 from bursar.kernel.money import Attos
 
@@ -148,14 +153,12 @@ _AUTHORS = (
 _HOSTS = frozenset({"groq", "together", "fireworks", "cerebras"})
 
 _NOT_CHAT = re.compile(
-    r"embed|whisper|transcri|realtime|\btts|-tts|audio|-image|image-|imagen|moderation|guard|voice|voxtral|ocr|live|"
+    r"embed|whisper|transcri|realtime|\btts|-tts|(?<!^gpt-)audio|-image|image-|imagen|moderation|guard|voice|voxtral|ocr|live|"
     r"davinci|babbage|^ada$|^curie$|instruct$(?<=turbo-instruct)|search|deep-research|computer-use|orpheus|rerank|^ft:|[-.]$|\.ft-|:batch$"
 )
 """Names of models that chat completions do not serve, or that charge for more than tokens."""
 
 _NOT_TOKENS = (
-    "output_audio_mtok",
-    "output_image_mtok",
     "output_video_mtok",
     "audio_hours",
     "input_audio_hours",
@@ -165,6 +168,12 @@ _NOT_TOKENS = (
 _SEES_IMAGES = re.compile(
     r"gpt-4o|gpt-4\.1|gpt-5|gpt-6|^o[134](-|$)|claude-|gemini-|gemma-[34]|pixtral|vision|llama-4|grok-4|-vl-"
 )
+
+_THINKS = re.compile(
+    r"^o\d(-|$)|/o\d(-|$)|gpt-[5-9](?!.*chat)|gpt-oss|codex|claude-(3-7|3\.7|(opus|sonnet)-[4-9]|haiku-(4-[5-9]|4\.[5-9]|[5-9])|fable|mythos)|"
+    r"gemini-(2\.5|[3-9])|grok-(3-mini|[4-9](?!.*non-reasoning))|deepseek-(r\d|reasoner)|-thinking|magistral|qwq|glm-(4\.[5-9]|[5-9])|minimax-m\d"
+)
+"""Names of models that take an effort or a budget for reasoning: others refuse to be told."""
 
 
 def local_base_url(host: str) -> str:
@@ -245,11 +254,27 @@ def pricing_from(info: "ModelInfo", at: datetime) -> Pricing | None:
         request=_dearest(candidates, "requests_kcount", per=1000) or FREE,
         input_cache_read=prices["cache_read_mtok"],
         input_cache_write=prices["cache_write_mtok"],
+        input_cache_write_1h=prices["cache_write_1h_mtok"],
         internal_reasoning=prices["output_reasoning_mtok"],
+        audio=prices["input_audio_mtok"],
+        image_token=prices["input_image_mtok"],
+        audio_output=prices["output_audio_mtok"],
+        image_output=prices["output_image_mtok"],
     )
 
 
-_CLASSES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "output_reasoning_mtok")
+_CLASSES = (
+    "input_mtok",
+    "output_mtok",
+    "cache_read_mtok",
+    "cache_write_mtok",
+    "cache_write_1h_mtok",
+    "output_reasoning_mtok",
+    "input_audio_mtok",
+    "input_image_mtok",
+    "output_audio_mtok",
+    "output_image_mtok",
+)
 
 
 def _offer(known: KnownProvider, info: "ModelInfo", at: datetime) -> KnownOffer | None:
@@ -258,14 +283,27 @@ def _offer(known: KnownProvider, info: "ModelInfo", at: datetime) -> KnownOffer 
     model_id = _model_id(known, info.id)
     if not MODEL_ID.fullmatch(model_id):
         return None
+    pricing = pricing_from(info, at)
     model = Model(
         id=model_id,
         name=info.name or info.id,
         description=info.description or "",
         context_length=info.context_window or CONTEXT_LENGTH_UNKNOWN,
-        input_modalities=("text", "image") if _SEES_IMAGES.search(info.id.lower()) else ("text",),
+        input_modalities=_inputs(info.id.lower(), pricing),
+        output_modalities=("text",) if pricing is None or pricing.audio_output is None else ("text", "audio"),
+        supported_parameters=_parameters(info.id.lower(), pricing),
     )
-    return KnownOffer(model, known.upstream_prefix + info.id, pricing_from(info, at))
+    return KnownOffer(model, known.upstream_prefix + info.id, pricing)
+
+
+def _inputs(name: str, pricing: Pricing | None) -> tuple[str, ...]:
+    hears = pricing is not None and pricing.audio is not None
+    return ("text", *(["image"] if _SEES_IMAGES.search(name) else []), *(["audio"] if hears else []))
+
+
+def _parameters(name: str, pricing: Pricing | None) -> tuple[str, ...]:
+    thinks = _THINKS.search(name) or (pricing is not None and pricing.internal_reasoning is not None)
+    return tuple(sorted((*SUPPORTED_PARAMETERS, *REASONING_PARAMETERS))) if thinks else SUPPORTED_PARAMETERS
 
 
 def _model_id(known: KnownProvider, upstream: str) -> str:

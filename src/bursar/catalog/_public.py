@@ -110,7 +110,12 @@ def public_pricing(pricing: Pricing | None) -> dict[str, str]:
         "image": pricing.image,
         "input_cache_read": pricing.input_cache_read,
         "input_cache_write": pricing.input_cache_write,
+        "input_cache_write_1h": pricing.input_cache_write_1h,
         "internal_reasoning": pricing.internal_reasoning,
+        "audio": pricing.audio,
+        "image_token": pricing.image_token,
+        "audio_output": pricing.audio_output,
+        "image_output": pricing.image_output,
     }
     return {name: price_text(price) for name, price in prices.items() if price is not None}
 

@@ -45,7 +45,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
 
 _SECTIONS = ("provider", "model", "endpoint")
-_PRICES = ("prompt", "completion", "request", "image", "input_cache_read", "input_cache_write", "internal_reasoning")
+_OPTIONAL_PRICES = (
+    "input_cache_read", "input_cache_write", "input_cache_write_1h", "internal_reasoning",
+    "audio", "image_token", "audio_output", "image_output",
+)  # fmt: skip
+"""Where one is not written, its tokens cost what the class does that they are a part of."""
+_PRICES = ("prompt", "completion", "request", "image", *_OPTIONAL_PRICES)
 _KEYS = {
     "provider": ("slug", "name", "protocol", "base_url", "credential_env", "credential_file", "training", "retention_days"),
     "model": (
@@ -475,9 +480,7 @@ def _pricing(section: _Section) -> Pricing | None:
         completion=prices["completion"] or FREE,
         request=prices["request"] or FREE,
         image=prices["image"] or FREE,
-        input_cache_read=prices["input_cache_read"],
-        input_cache_write=prices["input_cache_write"],
-        internal_reasoning=prices["internal_reasoning"],
+        **{key: prices[key] for key in _OPTIONAL_PRICES},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bursar.catalog import TEXT, ChargeClass, Classes
 from bursar.gateway._preferences import Preferences, read_preferences
 from bursar.kernel.errors import InvalidInput, TooLarge
 
@@ -86,6 +87,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     session_id: str | None
     prompt_tokens_bound: int
     images: int
+    sounds: int = 0
+    extras: Classes = TEXT
+    """The classes beside text that it can use, so far as it says so."""
     prompt_tokens_least: int = 0
     """A lower bound, for leaving out endpoints whose context is too short in any case."""
     reasoning_tokens: int = 0
@@ -162,7 +166,7 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
             raise InvalidRequest(
                 f"messages[{number}].content: a string or a list of parts is required.", field="messages"
             )
-    bound, images, least = _prompt_bound(messages, fields)
+    prompt = _Prompt(messages, fields)
     return ChatRequest(
         models=_models(fields),
         stream=_boolean(fields, "stream"),
@@ -172,9 +176,11 @@ def chat_request(fields: dict[str, Any], headers: Headers) -> ChatRequest:
         body=_for_providers(fields),
         external_user=_text(fields, "user"),
         session_id=_text(fields, "session_id") or headers.session_id,
-        prompt_tokens_bound=bound,
-        images=images,
-        prompt_tokens_least=least,
+        prompt_tokens_bound=prompt.bound,
+        images=prompt.images,
+        sounds=prompt.sounds,
+        extras=_made(fields) | prompt.extras,
+        prompt_tokens_least=prompt.text_bytes // TOKEN_BYTES_MAX,
         reasoning_tokens=_reasoning_tokens(fields),
     )
 
@@ -199,8 +205,6 @@ def _for_providers(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name in _NOT_PRICED:
         if fields.get(name) is not None:
             raise InvalidRequest(f"{name} is not supported yet.", field=name)
-    if fields.get("modalities") not in (None, ["text"]):
-        raise InvalidRequest('modalities: only ["text"] is supported yet.', field="modalities")
     body = {name: value for name, value in fields.items() if name not in _OURS and value is not None}
     if body.get("service_tier") not in (None, "auto", "default"):
         del body["service_tier"]
@@ -209,7 +213,31 @@ def _for_providers(fields: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-_NOT_PRICED = ("web_search_options", "audio", "best_of")
+_NOT_PRICED = ("web_search_options", "best_of")
+_MADE: Mapping[str, ChargeClass | None] = {"text": None, "audio": "audio_output", "image": "image_output"}
+
+
+def _made(fields: Mapping[str, Any]) -> Classes:
+    """What the answer may be made of beside text: `modalities`. A voice without a sound would be nobody's wish."""
+    wanted = fields.get("modalities")
+    if wanted is None:
+        wanted = ["text"]
+    elif (
+        not isinstance(wanted, list)
+        or not wanted
+        or not all(isinstance(each, str) and each in _MADE for each in wanted)
+    ):
+        raise InvalidRequest(f"modalities: a list of {', '.join(_MADE)} is required.", field="modalities")
+    if fields.get("audio") is not None:
+        if not isinstance(fields["audio"], dict):
+            raise InvalidRequest(
+                'audio: an object like {"voice": "alloy", "format": "wav"} is required.', field="audio"
+            )
+        if "audio" not in wanted:
+            remedy = 'Send modalities ["text", "audio"] with it.'
+            raise InvalidRequest("audio: no sound is wanted.", remedy=remedy, field="audio")
+    return TEXT if wanted == ["text"] else frozenset(kind for each in wanted if (kind := _MADE[each]) is not None)
+
 
 PART_TOKENS_MAX = 16_384
 """The bound of one image in a message: none of the providers' tables charges more tokens for one."""
@@ -221,32 +249,79 @@ TEMPLATE_TOKENS = 64
 """Template overhead of a request."""
 
 
-def _prompt_bound(messages: list[Any], fields: Mapping[str, Any]) -> tuple[int, int, int]:
-    """At most so many prompt tokens: a token is at least one byte of text. Then how many images there are, and at least so many
-    prompt tokens, of the text alone."""
-    bound, images, text = TEMPLATE_TOKENS, 0, 0
-    for message in messages:
-        bound += MESSAGE_TOKENS
-        content = message.get("content")
-        rest = {name: value for name, value in message.items() if name != "content"}
-        bound += len(msgspec.json.encode(rest))
-        for part in content if isinstance(content, list) else [content]:
-            if part is None:
-                continue
-            kind = part.get("type") if isinstance(part, dict) else None
-            if isinstance(part, str):
-                text += len(part.encode("utf-8", "surrogatepass"))
-            elif kind == "text" and isinstance(part.get("text"), str):
-                text += len(part["text"].encode("utf-8", "surrogatepass"))
-            elif kind == "image_url":
-                bound += PART_TOKENS_MAX
-                images += 1
-            else:  # a file, a sound, something new: its own bytes, and never less than an image
-                bound += max(PART_TOKENS_MAX, len(msgspec.json.encode(part)))
-    for name in ("tools", "functions", "response_format"):
-        if fields.get(name) is not None:
-            bound += len(msgspec.json.encode(fields[name])) + MESSAGE_TOKENS
-    return bound + text, images, text // TOKEN_BYTES_MAX
+SOUND_TOKEN_CHARACTERS_MIN = 16
+"""A token of sound is at least so many characters of base64: 32 tokens a second, of speech squeezed as far as codecs go."""
+_FOR_AN_HOUR = b'"ttl":"1h"'
+
+
+class _Prompt:
+    """At most `bound` prompt tokens: a token is at least one byte of text. `text_bytes` of it are plain text."""
+
+    __slots__ = ("_extras", "bound", "images", "sounds", "text_bytes")
+
+    def __init__(self, messages: list[Any], fields: Mapping[str, Any]) -> None:
+        self.bound, self.images, self.sounds, self.text_bytes = TEMPLATE_TOKENS, 0, 0, 0
+        self._extras: set[ChargeClass] = set()
+        for message in messages:
+            self.bound += MESSAGE_TOKENS
+            content = message.get("content")
+            rest = {name: value for name, value in message.items() if name != "content"}
+            self.bound += self._size(rest)
+            if message.get("audio") is not None:  # what was said before, by its id: how long it was is not told
+                self._take_unknown(message["audio"])
+            if isinstance(content, str):
+                self.text_bytes += len(content.encode("utf-8", "surrogatepass"))
+            elif isinstance(content, list):
+                for part in content:
+                    self._take(part)
+        for name in ("tools", "functions", "response_format"):
+            if fields.get(name) is not None:
+                self.bound += self._size(fields[name]) + MESSAGE_TOKENS
+        self._look_for_hour(fields.get("cache_control"))
+        self.bound += self.text_bytes
+
+    @property
+    def extras(self) -> Classes:
+        return frozenset(self._extras) if self._extras else TEXT
+
+    def _take(self, part: Any) -> None:
+        if isinstance(part, str):
+            self.text_bytes += len(part.encode("utf-8", "surrogatepass"))
+            return
+        if not isinstance(part, dict):
+            if part is not None:
+                self._take_unknown(part)
+            return
+        kind = part.get("type")
+        if kind == "text" and isinstance(part.get("text"), str):
+            self.text_bytes += len(part["text"].encode("utf-8", "surrogatepass"))
+        elif kind == "image_url":
+            self.bound += PART_TOKENS_MAX
+            self.images += 1
+            self._extras.add("image_token")
+        elif kind == "input_audio":
+            self.bound += max(MESSAGE_TOKENS, self._size(part) // SOUND_TOKEN_CHARACTERS_MIN)
+            self.sounds += 1
+            self._extras.add("audio")
+        else:
+            self._take_unknown(part)
+        self._look_for_hour(part.get("cache_control"))
+
+    def _take_unknown(self, part: Any) -> None:
+        """A file, a film, something new: its own bytes, never less than an image, and whatever can be seen or heard in it."""
+        self.bound += max(PART_TOKENS_MAX, len(msgspec.json.encode(part)))
+        self._extras |= {"image_token", "audio"}
+
+    def _size(self, value: Any) -> int:
+        """In bytes of JSON."""
+        written = msgspec.json.encode(value)
+        if _FOR_AN_HOUR in written:  # quotes inside a text are escaped, so that nobody's words are taken for it
+            self._extras.add("input_cache_write_1h")
+        return len(written)
+
+    def _look_for_hour(self, mark: Any) -> None:
+        if isinstance(mark, dict) and mark.get("ttl") == "1h":
+            self._extras.add("input_cache_write_1h")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from bursar import activity, ledger
 from bursar.activity import Generation, GenerationStatus
+from bursar.catalog import Usage
 from bursar.gateway._apply import apply_settlement, apply_void
 from bursar.kernel.errors import PaymentRequired, Unavailable
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
@@ -64,8 +65,8 @@ class Hold:
 class Progress(msgspec.Struct, frozen=True):
     """What a stream has brought so far, counted, and its price: what it costs should this process die before the settlement."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    usage: Usage
+    price_version: str
     cost: Nanos
 
 
@@ -187,22 +188,21 @@ class DatabaseFunds:
 
 
 def bare(generation: Generation) -> Generation:
-    """Whose it is, what was used and what it cost."""
-    return Generation(
-        owner_id=generation.owner_id,
-        id=generation.id,
-        created_at=generation.created_at,
-        key_id=generation.key_id,
-        user_id=generation.user_id,
-        status=generation.status,
+    """Whose it is, what was used and what it cost: nothing that a client or a provider wrote."""
+    return msgspec.structs.replace(
+        generation,
         requested_model="unknown",
         model="unknown",
-        prompt_tokens=generation.prompt_tokens,
-        completion_tokens=generation.completion_tokens,
-        cost_nanos=generation.cost_nanos,
-        usage_source=generation.usage_source,
-        duration_ms=generation.duration_ms,
+        **dict.fromkeys(_NOT_OURS),
+        attempts="[]",
     )
+
+
+_NOT_OURS = (
+    "provider", "endpoint_id", "upstream_id", "finish_reason", "native_finish_reason",
+    "http_referer", "app_title", "user_agent", "external_user", "session_id",
+)  # fmt: skip
+"""Texts of others in a row, and names out of a catalogue."""
 
 
 async def recover_holds(database: Database) -> int:

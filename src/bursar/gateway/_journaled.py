@@ -79,6 +79,10 @@ class JournaledProgress(msgspec.Struct, frozen=True, array_like=True):
     prompt_tokens: int
     completion_tokens: int
     cost: int
+    price_version: str = ""
+    images: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -135,7 +139,11 @@ class JournalFunds:
         return True
 
     def progress(self, hold: Hold, so_far: Progress) -> None:
-        record = JournaledProgress(hold.generation, so_far.prompt_tokens, so_far.completion_tokens, so_far.cost)
+        used = so_far.usage
+        record = JournaledProgress(
+            hold.generation, used.prompt_tokens, used.completion_tokens, so_far.cost, so_far.price_version,
+            used.images, used.audio_output_tokens, used.image_output_tokens,
+        )  # fmt: skip
         # What cannot be noted is the house's, should the process die before the settlement; the settlement says it all.
         with suppress(JournalFull, JournalFailed, JournalClosed):
             self._journal.append(Kind.PROGRESS, _encode(record), reserve=True)
@@ -334,7 +342,7 @@ def _failed() -> Unavailable:
 
 def _interrupted(intent: JournaledIntent, so_far: JournaledProgress | None) -> Generation:
     """A request in doubt costs what was journaled of it; the rest is the house's."""
-    return Generation(
+    row = Generation(
         owner_id=intent.owner,
         id=intent.generation,
         created_at=intent.opened_at,
@@ -345,8 +353,17 @@ def _interrupted(intent: JournaledIntent, so_far: JournaledProgress | None) -> G
         model=intent.model,
         price_version=intent.price_version,
         finish_reason="error",
-        prompt_tokens=so_far.prompt_tokens if so_far is not None else 0,
-        completion_tokens=so_far.completion_tokens if so_far is not None else 0,
-        cost_nanos=Nanos(so_far.cost if so_far is not None else 0),
-        usage_source=UsageSource.COUNTED if so_far is not None else UsageSource.NONE,
+    )
+    if so_far is None:
+        return row
+    return msgspec.structs.replace(
+        row,
+        price_version=so_far.price_version or intent.price_version,
+        prompt_tokens=so_far.prompt_tokens,
+        completion_tokens=so_far.completion_tokens,
+        audio_output_tokens=so_far.audio_output_tokens,
+        image_output_tokens=so_far.image_output_tokens,
+        images=so_far.images,
+        cost_nanos=Nanos(so_far.cost),
+        usage_source=UsageSource.ESTIMATED,
     )

@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 
 from bursar.activity import UsageSource
-from bursar.catalog import Usage
+from bursar.catalog import ChargeClass, Usage
 from bursar.gateway._wire import encode
 from bursar.gateway.plan import Attempt, Plan
 from bursar.providers import Chunk, Deltas, count_tokens, decode_chunk
 
 _log = logging.getLogger("bursar.meter")
 
+IMAGES_MADE_MAX = 100
+"""No answer has more."""
 TOKENS_REPORTED_MAX = 100_000_000
 """A provider that reports more than this is not believed; what arrived is counted instead."""
 
@@ -34,6 +36,11 @@ _FINISH = {
     "error": "error",
 }
 
+
+IMAGE_TOKENS_GUESSED = 1_290
+"""Of an image that a provider made and did not count: Google's table for 1024 × 1024."""
+SOUND_TOKEN_CHARACTERS = 3_200
+"""A token of sound that was not counted is so many characters of base64: OpenAI's 20 tokens a second, streamed as 16 bits at 24 kHz."""
 
 _UNFINISHED = b'"finish_reason":null'
 _HEAD_FIELDS = frozenset(["id", "object", "created", "model"])
@@ -63,7 +70,11 @@ class Meter:
         """How many pieces the latest report covers; None: all so far. The chunk that brings a report is covered by it."""
         self._pieces: list[str] = []
         self.pieces_bytes = 0
-        """UTF-8 bytes of output so far: an upper bound of its visible tokens."""
+        """UTF-8 bytes of text so far: an upper bound of its visible tokens."""
+        self.images_made = 0
+        self._sound_characters = 0
+        self._speaking: set[int] = set()
+        """The choices that made sound."""
         self.finish_reason: str | None = None
         self.native_finish_reason: str | None = None
         self.upstream_id: str | None = None
@@ -166,26 +177,54 @@ class Meter:
             return reported, UsageSource.REPORTED
         if not self.has_output:
             return Usage(requests=0), UsageSource.NONE
-        written = count_tokens("".join(self._pieces))
+        written = count_tokens("".join(self._pieces)) + self._media_tokens
+        is_counted = not self._media_tokens and not self._embedded
         if reported is not None and reported.completion_tokens >= written:
             return reported, UsageSource.REPORTED
         if reported is not None:  # of the prompt a report knows more than its length: what came from a cache
             counted = msgspec.structs.replace(reported, completion_tokens=written)
-        else:  # a quarter of the bytes is what text takes on average; the bound of the plan is the most it can take
-            counted = Usage(prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written)
-        return self._believed(counted), UsageSource.COUNTED
+        else:
+            counted = self._guessed(written)
+        return self._believed(counted), UsageSource.COUNTED if is_counted else UsageSource.ESTIMATED
 
     def rough_usage(self) -> Usage:
         """What arrived until now, by its length alone: text takes about four bytes a token."""
-        written = min(-(-self.pieces_bytes // 4), self._attempt.most_tokens)
+        written = min(-(-self.pieces_bytes // 4) + self._media_tokens, self._attempt.most_tokens)
+        return msgspec.structs.replace(self._guessed(written), images=self._plan.images)
+
+    @property
+    def tokens_most(self) -> int:
+        """More tokens than the output so far has hardly any tokenizer makes of it."""
+        return self.pieces_bytes + self._media_tokens
+
+    @property
+    def media_made(self) -> int:
+        """Images, and choices that speak."""
+        return self.images_made + len(self._speaking)
+
+    @property
+    def _media_tokens(self) -> int:
+        return self._sound_tokens + self.images_made * IMAGE_TOKENS_GUESSED
+
+    @property
+    def _sound_tokens(self) -> int:
+        return -(-self._sound_characters // SOUND_TOKEN_CHARACTERS)
+
+    def _guessed(self, completion_tokens: int) -> Usage:
+        """A quarter of the bytes is what text takes on average; the bound of the plan is the most it can take."""
         return Usage(
-            prompt_tokens=-(-self._plan.prompt_tokens // 4), completion_tokens=written, images=self._plan.images
+            prompt_tokens=-(-self._plan.prompt_tokens // 4),
+            completion_tokens=completion_tokens,
+            audio_output_tokens=self._sound_tokens,
+            image_output_tokens=self.images_made * IMAGE_TOKENS_GUESSED,
         )
 
     def _believed(self, usage: Usage) -> Usage:
-        """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), and no
-        answer than what the endpoint can write or the client allowed."""
-        endpoint = self._attempt.endpoint
+        """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), no answer
+        than what the endpoint can write or the client allowed, and what was neither sent nor asked for is text."""
+        endpoint, extras = self._attempt.endpoint, self._attempt.extras
+        if any(getattr(usage, field) and kind not in extras for field, kind in _EXTRA_FIELDS):
+            usage = msgspec.structs.replace(usage, **{field: 0 for field, kind in _EXTRA_FIELDS if kind not in extras})
         prompt = min(usage.prompt_tokens, max(endpoint.context_length, self._plan.prompt_tokens))
         completion = min(usage.completion_tokens, self._attempt.most_tokens)
         if (
@@ -199,6 +238,15 @@ class Meter:
         return msgspec.structs.replace(
             usage, prompt_tokens=prompt, completion_tokens=completion, images=self._plan.images
         )
+
+    def _take_media(self, content: dict[str, Any], index: int) -> None:
+        sound, images = content.get("audio"), content.get("images")
+        if isinstance(sound, dict) and isinstance(sound.get("data"), str) and sound["data"]:
+            self._sound_characters += len(sound["data"])
+            self._speaking.add(index)
+        if isinstance(images, list):
+            self.images_made += min(len(images), IMAGES_MADE_MAX - self.images_made)
+        self._pieces.append("")  # nothing to read, and output all the same
 
     @property
     def has_output(self) -> bool:
@@ -222,6 +270,8 @@ class Meter:
         content = dict(content) if isinstance(content, dict) else {}
         if part == "message":
             content.setdefault("role", "assistant")
+        if content.get("audio") or content.get("images"):
+            self._take_media(content, index)
         for piece in _texts(content):
             self._pieces.append(piece)
             self.pieces_bytes += len(piece.encode("utf-8", "surrogatepass"))
@@ -241,17 +291,29 @@ class Meter:
         return done
 
 
+_EXTRA_FIELDS: tuple[tuple[str, ChargeClass], ...] = (
+    ("cache_write_1h_tokens", "input_cache_write_1h"),
+    ("audio_tokens", "audio"),
+    ("image_tokens", "image_token"),
+    ("audio_output_tokens", "audio_output"),
+    ("image_output_tokens", "image_output"),
+)
+
+
 def _storable(text: str, most: int) -> str:
     """What a provider wrote, as a database takes it: PostgreSQL refuses NUL, and a settlement must not fail on an id."""
     return "".join(character for character in text[:most] if character.isprintable())
 
 
 def _texts(content: dict[str, Any]) -> Iterable[str]:
-    """Every text that a message or a delta carries: content, reasoning, refusal, tool calls."""
+    """Every text that a message or a delta carries: content, reasoning, refusal, what is said, tool calls."""
     thought = "reasoning" if content.get("reasoning") else "reasoning_content"  # the same text under two names
     for name in ("content", thought, "refusal"):
         if isinstance(content.get(name), str) and content[name]:
             yield content[name]
+    sound = content.get("audio")
+    if isinstance(sound, dict) and isinstance(sound.get("transcript"), str) and sound["transcript"]:
+        yield sound["transcript"]
     calls = content.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
@@ -272,10 +334,16 @@ def _read_usage(usage: dict[str, Any]) -> Usage | None:
     if prompt is None or completion is None:
         return None
     inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    written = min(count(inputs, "cache_write_tokens") or 0, prompt)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=min(count(inputs, "cached_tokens") or 0, prompt),
-        cache_write_tokens=min(count(inputs, "cache_write_tokens") or 0, prompt),
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(count(inputs, "cache_write_1h_tokens") or 0, written),
+        audio_tokens=min(count(inputs, "audio_tokens") or 0, prompt),
+        image_tokens=min(count(inputs, "image_tokens") or 0, prompt),
         reasoning_tokens=min(count(outputs, "reasoning_tokens") or 0, completion),
+        audio_output_tokens=min(count(outputs, "audio_tokens") or 0, completion),
+        image_output_tokens=min(count(outputs, "image_tokens") or 0, completion),
     )

@@ -230,6 +230,8 @@ def _demand(request: ChatRequest, operation: Operation, caller: Caller) -> Deman
         models=request.models,
         prompt_tokens=request.prompt_tokens_bound,
         images=request.images,
+        sounds=request.sounds,
+        extras=request.extras,
         max_tokens=request.max_tokens,
         choices=request.choices,
         stream=request.stream,

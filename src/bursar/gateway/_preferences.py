@@ -1,6 +1,6 @@
 """The request's `provider` object: what the one who asks wants of whoever serves.
 
-OpenRouter's fields and units (`max_price`: USD per million tokens, per request, per image; `preferred_max_latency`: seconds;
+OpenRouter's fields and units (`max_price`: USD per million tokens, per request, per image, per million tokens of sound; `preferred_max_latency`: seconds;
 `preferred_min_throughput`: tokens per second). A field that is not built is refused, never ignored: a wish that is quietly
 dropped looks like one that was granted. Pure.
 """
@@ -17,13 +17,13 @@ SLUGS_MAX = 100
 PRICE_CHARACTERS_MAX = 40
 PRICE_USD_MAX = 10**9
 TOKENS_PER_PRICE = 1_000_000
-"""`max_price.prompt` and `.completion` are for this many tokens."""
+"""`max_price.prompt`, `.completion` and `.audio` are for this many tokens."""
 
 Sort = Literal["price", "throughput", "latency"]
 Partition = Literal["model", "none"]
 
 _PERCENTILES = ("p50", "p75", "p90", "p99")
-_PRICES = ("prompt", "completion", "request", "image")
+_PRICES = ("prompt", "completion", "request", "image", "audio")
 _KNOWN = (
     "order",
     "only",
@@ -47,12 +47,13 @@ class InvalidPreference(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class MaxPrice:
-    """Ceilings in attos (10⁻¹⁸ USD): of `TOKENS_PER_PRICE` tokens, of a request, of an image. None: no ceiling."""
+    """Ceilings in attos (10⁻¹⁸ USD): of `TOKENS_PER_PRICE` tokens (of sound in the prompt: `audio`), of a request, of an image. None: no ceiling."""
 
     prompt: int | None = None
     completion: int | None = None
     request: int | None = None
     image: int | None = None
+    audio: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

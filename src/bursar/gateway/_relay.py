@@ -60,10 +60,10 @@ class Relay:
             batch = await anext(opened.rest, None)
 
     def _note(self, meter: Meter) -> None:
-        fresh = meter.pieces_bytes - self._noted_bytes
+        fresh = meter.tokens_most - self._noted_bytes
         now = self._run.clock.monotonic()
         if fresh >= PROGRESS_BYTES or (fresh and now - self._noted_at >= PROGRESS_SECONDS):
-            self._noted_bytes, self._noted_at = meter.pieces_bytes, now
+            self._noted_bytes, self._noted_at = meter.tokens_most, now
             self._run.note_progress(meter)
 
     async def _take(self, item: Chunk | Deltas, meter: Meter, attempt: Attempt, out: list[bytes]) -> None:
@@ -72,7 +72,7 @@ class Relay:
             return
         if self._writer.splices and not self.late and not meter.is_finished:
             spliced = meter.splice(item)
-            if spliced is not None and await self._covers(attempt, meter.pieces_bytes + spliced.text_bytes):
+            if spliced is not None and await self._covers(attempt, meter.tokens_most + spliced.text_bytes):
                 meter.took(spliced)
                 out.append(spliced.data)
                 return
@@ -83,7 +83,7 @@ class Relay:
         if self._is_cut:
             return
         ours = meter.take(chunk)
-        if not meter.is_finished and not await self._covers(attempt, meter.pieces_bytes):
+        if not meter.is_finished and not await self._covers(attempt, meter.tokens_most):
             self.late.append(meter.cut())
             self._is_cut = True
         elif ours is not None and (self.late or meter.is_finished):
@@ -91,10 +91,10 @@ class Relay:
         elif ours is not None:
             out.append(self._writer.chunk(ours))
 
-    async def _covers(self, attempt: Attempt, text_bytes: int) -> bool:
+    async def _covers(self, attempt: Attempt, tokens_most: int) -> bool:
         """Whether the hold covers so much output, extended if need be. Bytes are an upper bound of visible tokens: the hold is
         extended before more than it covers is handed on."""
-        missing = text_bytes - self._covered
+        missing = tokens_most - self._covered
         if missing <= 0 or self._run.request.max_tokens is not None:
             return True
         extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS

@@ -53,7 +53,7 @@ class Run:
 
     async def extend(self, attempt: Attempt, tokens: int) -> bool:
         """By the price of so many more tokens, in a task of its own: a client that leaves must not leave it half done."""
-        self.extension = asyncio.create_task(self.funds.extend(self.hold, output_bound(attempt.pricing, tokens)))
+        self.extension = asyncio.create_task(self.funds.extend(self.hold, output_bound(attempt, tokens)))
         return await asyncio.shield(self.extension)
 
     def note_progress(self, meter: Meter) -> None:
@@ -61,7 +61,8 @@ class Run:
         assert self.attempt is not None
         so_far = meter.rough_usage()
         cost = charge(self.attempt.pricing, so_far)
-        self.funds.progress(self.hold, Progress(so_far.prompt_tokens, so_far.completion_tokens, cost))
+        version = self.attempt.pricing.version
+        self.funds.progress(self.hold, Progress(so_far, version, cost))
 
     async def close(self, status: GenerationStatus, failure: BursarError | None) -> Nanos:
         """Settles, or voids where nothing came of it; returns what was charged."""
@@ -112,6 +113,14 @@ class Run:
             reasoning_tokens=usage.reasoning_tokens,
             cached_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            audio_tokens=usage.audio_tokens,
+            image_tokens=usage.image_tokens,
+            audio_output_tokens=usage.audio_output_tokens,
+            image_output_tokens=usage.image_output_tokens,
+            images=usage.images,
+            sounds=self.plan.sounds,
+            media_made=meter.media_made if meter is not None else 0,
             cost_nanos=charge(pricing, usage) if pricing is not None else Nanos(0),
             usage_source=source,
             price_version=pricing.version if pricing is not None else None,

@@ -423,11 +423,13 @@ def usage(ours: Any) -> Json:
         return {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
     read = ours["prompt_tokens_details"]["cached_tokens"]
     written = ours["prompt_tokens_details"]["cache_write_tokens"]
+    hour = ours["prompt_tokens_details"].get("cache_write_1h_tokens", 0)
     return {
         "input_tokens": max(0, ours["prompt_tokens"] - read - written),
         "output_tokens": ours["completion_tokens"],
         "cache_read_input_tokens": read,
         "cache_creation_input_tokens": written,
+        "cache_creation": {"ephemeral_5m_input_tokens": written - hour, "ephemeral_1h_input_tokens": hour},
         "output_tokens_details": {"thinking_tokens": ours["completion_tokens_details"]["reasoning_tokens"]},
         **{name: ours[name] for name in ("cost", "is_byok", "cost_details") if name in ours},
     }

@@ -145,8 +145,14 @@ def usage_object(usage: Usage, cost: Nanos) -> dict[str, Any]:
         "prompt_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "cache_write_tokens": usage.cache_write_tokens,
-            "audio_tokens": 0,
+            "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+            "audio_tokens": usage.audio_tokens,
+            "image_tokens": usage.image_tokens,
             "video_tokens": 0,
         },
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens, "audio_tokens": 0, "image_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.audio_output_tokens,
+            "image_tokens": usage.image_output_tokens,
+        },
     }

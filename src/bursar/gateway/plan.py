@@ -3,13 +3,24 @@
 Rules decide who may be tried (`_refusal`), `_order` in which order; health and the draw come in as `Surroundings`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
 
-from bursar.catalog import Catalog, Endpoint, Model, Operation, Pricing, dearest_input, dearest_output
+from bursar.catalog import (
+    TEXT,
+    Catalog,
+    ChargeClass,
+    Classes,
+    Endpoint,
+    Model,
+    Operation,
+    Pricing,
+    dearest_input,
+    dearest_output,
+)
 from bursar.gateway._order import CALM, Condition, Surroundings, lacking, matches, ordered
 from bursar.gateway._preferences import NO_PREFERENCES, TOKENS_PER_PRICE, MaxPrice, Preferences, Sort
 from bursar.kernel import money
@@ -105,7 +116,7 @@ class Refusal:
 class Demand(msgspec.Struct, frozen=True):
     """What a request needs, whatever its protocol. Bounds are upper bounds, in tokens, but for `prompt_tokens_least`.
 
-    `parameters`: those of `PARAMETERS` that it sets. `reasoning_tokens`: the budget for thinking, which comes on top where there is no
+    `extras`: the classes beside text that the request can use, wherever it is served. `parameters`: those of `PARAMETERS` that it sets. `reasoning_tokens`: the budget for thinking, which comes on top where there is no
     `max_tokens`. `session`: names its owner and session, whose prompt caches may be warm.
     """
 
@@ -117,6 +128,8 @@ class Demand(msgspec.Struct, frozen=True):
     stream: bool
     preferences: Preferences
     operation: Operation = "chat"
+    extras: Classes = TEXT
+    sounds: int = 0
     parameters: frozenset[str] = frozenset()
     prompt_tokens_least: int = 0
     reasoning_tokens: int = 0
@@ -126,13 +139,15 @@ class Demand(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True):
     """One endpoint to try, its price at hand, and the output tokens (over all choices) that the ceiling covers there.
 
-    `most_tokens`: more than that nobody can have written there, whatever is reported.
+    `most_tokens`: more than that nobody can have written there, whatever is reported. `extras`: the classes beside text that can be
+    used there; what is reported of others counts as text.
     """
 
     endpoint: Endpoint
     pricing: Pricing
     completion_tokens: int
     most_tokens: int
+    extras: Classes = TEXT
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -145,6 +160,7 @@ class Plan(msgspec.Struct, frozen=True):
     completion_tokens: int
     prompt_tokens: int
     images: int
+    sounds: int = 0
     session: str | None = None
 
 
@@ -187,10 +203,11 @@ def make_plan(demand: Demand, catalog: Catalog, around: Surroundings = CALM) -> 
         model=demand.models[0],
         attempts=kept,
         refusals=tuple(refusals),
-        ceiling=max(price_bound(attempt.pricing, prompt, attempt.completion_tokens, demand.images) for attempt in kept),
+        ceiling=max(price_bound(attempt, prompt, attempt.completion_tokens, demand.images) for attempt in kept),
         completion_tokens=max(attempt.completion_tokens for attempt in kept),
         prompt_tokens=prompt,
         images=demand.images,
+        sounds=demand.sounds,
         session=demand.session,
     )
 
@@ -226,29 +243,30 @@ def _left_over(attempt: Attempt, wanted: Preferences) -> Refusal:
     return Refusal(attempt.endpoint.id, "attempts_max", f"{name} comes after {ATTEMPTS_MAX} others.")
 
 
-def price_bound(pricing: Pricing, prompt_tokens: int, completion_tokens: int, images: int) -> Nanos:
-    """The most such a request can cost: every token at the dearest price among the classes it can fall into."""
+def price_bound(attempt: Attempt, prompt_tokens: int, completion_tokens: int, images: int) -> Nanos:
+    """The most such a request can cost there: every token at the dearest price among the classes it can fall into."""
+    pricing, extras = attempt.pricing, attempt.extras
     return money.charge(
         [
-            (prompt_tokens, dearest_input(pricing)),
-            (completion_tokens, dearest_output(pricing)),
+            (prompt_tokens, dearest_input(pricing, extras)),
+            (completion_tokens, dearest_output(pricing, extras)),
             (images, pricing.image),
             (1, pricing.request),
         ]
     )
 
 
-def output_bound(pricing: Pricing, tokens: int) -> Nanos:
-    """The most that so many output tokens can cost; what is priced per request is not in it."""
-    return money.charge([(tokens, dearest_output(pricing))])
+def output_bound(attempt: Attempt, tokens: int) -> Nanos:
+    """The most that so many output tokens can cost there; what is priced per request is not in it."""
+    return money.charge([(tokens, dearest_output(attempt.pricing, attempt.extras))])
 
 
 def affordable_tokens(plan: Plan, available: int) -> int:
     """How many output tokens `available` nanos would pay for at the dearest attempt; 0 when not even the prompt."""
     counts = []
     for attempt in plan.attempts:
-        left = available - price_bound(attempt.pricing, plan.prompt_tokens, 0, plan.images)
-        price = dearest_output(attempt.pricing)
+        left = available - price_bound(attempt, plan.prompt_tokens, 0, plan.images)
+        price = dearest_output(attempt.pricing, attempt.extras)
         if left < 0:
             counts.append(0)
         elif price:
@@ -262,13 +280,23 @@ def _attempt(endpoint: Endpoint, pricing: Pricing, demand: Demand) -> Attempt:
     if demand.operation == "embeddings":
         return Attempt(endpoint, pricing, 0, 0)
     most = endpoint.max_completion_tokens or endpoint.context_length
+    extras = demand.extras
+    made = endpoint.model.output_modalities
+    if len(made) > 1:  # some make images without having been asked to
+        extras = extras | {kind for modality, kind in _EXTRAS_MADE.items() if modality in made}
     if demand.max_tokens is not None:
         most = min(demand.max_tokens, most)
         covered = most
     else:
         # Thinking may never be seen, so that no stream could show how it grows: its budget is covered from the start.
-        covered = min(most, (STREAM_TOKENS if demand.stream else WHOLE_ANSWER_TOKENS) + demand.reasoning_tokens)
-    return Attempt(endpoint, pricing, covered * demand.choices, most * demand.choices)
+        # Nor is the length of sounds and images known before they are counted.
+        grows = demand.stream and _EXTRAS_MADE_KINDS.isdisjoint(extras)
+        covered = min(most, (STREAM_TOKENS if grows else WHOLE_ANSWER_TOKENS) + demand.reasoning_tokens)
+    return Attempt(endpoint, pricing, covered * demand.choices, most * demand.choices, extras)
+
+
+_EXTRAS_MADE: Mapping[str, ChargeClass] = {"audio": "audio_output", "image": "image_output"}
+_EXTRAS_MADE_KINDS = frozenset(_EXTRAS_MADE.values())
 
 
 def _refusal(endpoint: Endpoint, demand: Demand, variant: str | None, around: Surroundings) -> Refusal | None:
@@ -345,12 +373,22 @@ def is_within(pricing: Pricing, most: MaxPrice) -> bool:
         and (most.completion is None or pricing.completion * TOKENS_PER_PRICE <= most.completion)
         and (most.request is None or pricing.request <= most.request)
         and (most.image is None or pricing.image <= most.image)
+        and (most.audio is None or pricing.price_of("audio") * TOKENS_PER_PRICE <= most.audio)
     )
 
 
 def _require_parameters(endpoint: Endpoint, demand: Demand, wanted: Preferences) -> str | None:
     missing = lacking(endpoint, demand.parameters) if wanted.require_parameters else ()
     return f"does not support {', '.join(missing)}" if missing else None
+
+
+def _modalities(endpoint: Endpoint, demand: Demand, _wanted: Preferences) -> str | None:
+    missing = [
+        modality
+        for modality, kind in _EXTRAS_MADE.items()
+        if kind in demand.extras and modality not in endpoint.model.output_modalities
+    ]
+    return f"does not make {' or '.join(missing)} with this model" if missing else None
 
 
 def _context_length(endpoint: Endpoint, demand: Demand, _wanted: Preferences) -> str | None:
@@ -374,11 +412,14 @@ _RULES: tuple[tuple[str, Callable[[Endpoint, Demand, Preferences], str | None]],
     ("quantizations", _quantizations),
     ("max_price", _max_price),
     ("require_parameters", _require_parameters),
+    ("modalities", _modalities),
     ("context_length", _context_length),
     ("max_tokens", _max_tokens),
 )
 """Name of the rule, and why an endpoint is excluded by it; None where it is not."""
-_RULES_OF_EVERYBODY = tuple(each for each in _RULES if each[0] in ("no_price", "context_length", "max_tokens"))
+_RULES_OF_EVERYBODY = tuple(
+    each for each in _RULES if each[0] in ("no_price", "modalities", "context_length", "max_tokens")
+)
 """Those that do not ask what is wanted: all that is left to judge for a request without a `provider` object."""
 
 

@@ -664,9 +664,16 @@ def usage_of(usage: Any) -> dict[str, Any] | None:
         "prompt_tokens": prompt + read + written,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt + read + written + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written, **_for_an_hour(usage)},
         "completion_tokens_details": {"reasoning_tokens": min(thinking or 0, completion_tokens)},
     }
+
+
+def _for_an_hour(usage: Mapping[str, Any]) -> dict[str, int]:
+    """The part of what was written that is kept for an hour, where there is one; it costs more."""
+    created = usage.get("cache_creation")
+    tokens = _count(created.get("ephemeral_1h_input_tokens")) if isinstance(created, dict) else None
+    return {"cache_write_1h_tokens": tokens} if tokens else {}
 
 
 def _count(value: object) -> int | None:

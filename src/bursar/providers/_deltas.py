@@ -31,6 +31,8 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    audio: Any = None
+    images: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -97,8 +99,12 @@ def _is_plain(event: _Event) -> bool:
     if event.usage is not None or event.error is not None or not event.choices:
         return False
     for choice in event.choices:
-        if choice.finish_reason is not None or choice.delta.reasoning_content is not None:
-            return False  # a second name for reasoning has to be added: those are written anew
+        delta = choice.delta
+        # A second name for reasoning has to be added, and sounds and images are counted one by one.
+        if delta.reasoning_content is not None or delta.audio is not None or delta.images is not None:
+            return False
+        if choice.finish_reason is not None:
+            return False
     return True
 
 

@@ -63,7 +63,12 @@ def prices_by_class(pricing: Pricing) -> list[dict[str, Any]]:
         ("Output", pricing.completion),
         ("Cache read", pricing.input_cache_read),
         ("Cache write", pricing.input_cache_write),
+        ("Cache write, 1 hour", pricing.input_cache_write_1h),
         ("Reasoning", pricing.internal_reasoning),
+        ("Audio input", pricing.audio),
+        ("Image input", pricing.image_token),
+        ("Audio output", pricing.audio_output),
+        ("Image output", pricing.image_output),
     ]
     per_piece = [("Request", pricing.request), ("Image", pricing.image)]
     prices = [
