@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bursar.catalog import Pricing
 from bursar.keys import KeyChecker
 from bursar.storage import Database
 from tests.conftest import Cast
@@ -21,6 +22,9 @@ pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 MESSAGES = "/api/v1/messages"
 HI = [{"role": "user", "content": "Hi"}]
+
+
+REASONS = {"supported_parameters": ("max_tokens", "reasoning")}
 
 
 class Behind:
@@ -39,10 +43,12 @@ class Behind:
 
 @pytest.fixture
 async def behind(database: Database, cast: Cast, checker: KeyChecker) -> AsyncIterator[Callable[..., Any]]:
-    """`await behind("openai", whole=…)` or `stream=…`: the bytes of the answer's body."""
+    """`await behind("openai", whole=…)` or `stream=…`: the bytes of the answer's body. The model reasons unless told otherwise."""
     stack = AsyncExitStack()
 
-    async def make(protocol: str, *, whole: Json | None = None, stream: bytes = b"") -> Behind:
+    async def make(
+        protocol: str, *, whole: Json | None = None, stream: bytes = b"", pricing: Pricing = PRICING, **model: Any
+    ) -> Behind:
         answer = response(200, json.dumps(whole).encode()) if whole else STREAM_HEAD + framed(stream) + STREAM_END
         asked: list[bytes] = []
 
@@ -52,7 +58,9 @@ async def behind(database: Database, cast: Cast, checker: KeyChecker) -> AsyncIt
                 await line.say(answer)
 
         server = await stack.enter_async_context(serving(talk))
-        world = await impatient_world(database, cast, checker, catalog(protocol, server.url, pricing=PRICING))
+        world = await impatient_world(
+            database, cast, checker, catalog(protocol, server.url, pricing=pricing, **{**REASONS, **model})
+        )
         stack.push_async_callback(world.providers.close)
         return Behind(world, asked)
 
@@ -176,6 +184,34 @@ async def test_cache_marks_and_thoughts_reach_anthropic_and_no_provider_that_ref
     ]
     assert elsewhere.asked["reasoning_effort"] == "low"
     assert "reasoning" not in elsewhere.asked
+
+
+@pytest.mark.parametrize("protocol", ["anthropic", "openai"])
+@pytest.mark.parametrize(
+    "wanted", [{"reasoning": {"effort": "high"}}, {"reasoning": {"max_tokens": 2_000}}, {"reasoning_effort": "high"}]
+)
+async def test_a_model_that_does_not_reason_is_not_told_how_much_to(
+    behind: Callable[..., Any], protocol: str, wanted: Json
+):
+    answer = {"whole": message() if protocol == "anthropic" else completion()}
+    there: Behind = await behind(protocol, **answer, supported_parameters=("max_tokens",))
+    assert (await there.world.chat(model="acme/prime", max_tokens=4_000, **wanted)).status == 200
+    plain = there.asked
+    assert plain.keys().isdisjoint({"reasoning", "reasoning_effort", "thinking", "output_config"})
+    reasons: Behind = await behind(protocol, **answer)
+    await reasons.world.chat(model="acme/prime", max_tokens=4_000, **wanted)
+    assert reasons.asked.keys() - plain.keys() == {"thinking" if protocol == "anthropic" else "reasoning_effort"}
+
+
+async def test_a_model_that_reasons_without_being_told_hides_its_thoughts_all_the_same(behind: Callable[..., Any]):
+    there: Behind = await behind(
+        "openai",
+        whole=completion(message={"role": "assistant", "content": "Hello", "reasoning": "Hm"}),
+        supported_parameters=("max_tokens",),
+    )
+    answer = await there.world.chat(model="acme/prime", reasoning={"effort": "low", "exclude": True})
+    assert "reasoning" not in answer.json["choices"][0]["message"]
+    assert there.asked.keys().isdisjoint({"reasoning", "reasoning_effort"})
 
 
 @pytest.mark.parametrize("field", [{"reasoning": {"exclude": True}}, {"include_reasoning": False}])

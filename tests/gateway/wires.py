@@ -163,15 +163,16 @@ class _InAHurry:
         await self._upstream.close()
 
 
-def catalog(protocol: str, *addresses: str, pricing: Pricing | None = None) -> Catalog:
-    """`acme/prime` at alpha (7 and 13 nanos) and, where there is a second address, at beta (70 and 130)."""
+def catalog(protocol: str, *addresses: str, pricing: Pricing | None = None, **more: Any) -> Catalog:
+    """`acme/prime` (with `more` of its own) at alpha (7 and 13 nanos) and, where there is a second address, at beta (70 and 130)."""
     prices = ((7, 13), (70, 130))
     slugs = ("alpha", "beta")
     providers = [provider(slug, protocol=protocol, base_url=url) for slug, url in zip(slugs, addresses, strict=False)]
-    offers = [endpoint(PRIME, at, *price) for at, price in zip(providers, prices, strict=False)]
+    model = replace(PRIME, **more)
+    offers = [endpoint(model, at, *price) for at, price in zip(providers, prices, strict=False)]
     if pricing is not None:
         offers = [replace(offer, pricing=pricing) for offer in offers]
-    return Catalog(providers, [PRIME], offers)
+    return Catalog(providers, [model], offers)
 
 
 async def impatient_world(database: Database, cast: Cast, checker: KeyChecker, offers: Catalog) -> World:

@@ -7,13 +7,12 @@ from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
-from bursar.activity import Generation
 from bursar.gateway import encode
 from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import OwnerId, is_personal
-from bursar.kernel.money import to_credits
+from bursar.kernel.money import price_text, to_credits
 from bursar.keys import Key, KeyKind
-from bursar.reports import CreditTotals, KeyUsage
+from bursar.reports import CreditTotals, KeyUsage, Receipt
 
 _NAMESPACE = UUID("6f0f5f0a-3c0e-5b0c-9a4e-b0c5a5b0c5a5")
 _ZERO = Decimal(0)
@@ -68,7 +67,8 @@ def credits_(totals: CreditTotals) -> dict[str, Any]:
     return {"total_credits": to_credits(totals.total_credits), "total_usage": to_credits(totals.total_usage)}
 
 
-def generation(found: Generation) -> dict[str, Any]:
+def generation(receipt: Receipt) -> dict[str, Any]:
+    found, saved = receipt.generation, receipt.saved_by_caching
     cost = to_credits(found.cost_nanos)
     first = found.first_token_ms
     tried = json.loads(found.attempts)
@@ -103,7 +103,7 @@ def generation(found: Generation) -> dict[str, Any]:
         "num_input_audio_prompt": found.sounds,
         "num_search_results": None,
         "num_fetches": None,
-        "cache_discount": None,
+        "cache_discount": None if saved is None else to_credits(saved),
         "upstream_inference_cost": None,
         "upstream_id": found.upstream_id,
         "app_id": None,
@@ -131,3 +131,30 @@ def generation(found: Generation) -> dict[str, Any]:
         "workspace_id": workspace_of(found.owner_id),
         "session_id": found.session_id,
     }
+
+
+def receipt(found: Receipt) -> dict[str, Any]:
+    """Amounts are exact decimals as text: they are finer than a nano until they are rounded up."""
+    saved, lines = found.saved_by_caching, found.lines
+    return {
+        "id": found.generation.id,
+        "model": found.generation.model,
+        "usage_source": found.source.value,
+        "price_version": found.generation.price_version,
+        "lines": None
+        if lines is None
+        else [
+            {"class": line.kind, "count": line.count, "price": price_text(line.price), "amount": price_text(line.attos)}
+            for line in lines
+        ],
+        "subtotal": None if lines is None else price_text(found.subtotal_attos),
+        "rounding": None if lines is None else price_text(found.rounding_attos),
+        "not_charged": None if lines is None else _text(found.not_charged),
+        "charged": _text(found.charged),
+        "charged_nanos": found.charged,
+        "cache_discount": None if saved is None else _text(saved),
+    }
+
+
+def _text(nanos: int) -> str:
+    return format(to_credits(nanos), "f")

@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from bursar import activity, keys, reports
+from bursar import keys, reports
 from bursar.api import _answers, _schemas
 from bursar.api._answers import json_answer
 from bursar.api._describe import ANY_KEY, MANAGEMENT_ONLY, Authorization, answers
 from bursar.gateway import Admission
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import GenerationId, is_id
+from bursar.reports import Receipt
 from bursar.storage import Database, Scope
 
 
@@ -21,7 +22,7 @@ class NoSuchGeneration(NotFound):
 
 
 def router(database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]) -> APIRouter:
-    """`GET /key` (alias `/auth/key`), `/credits`, `/generation`. Who just made a request finds it in what they say."""
+    """`GET /key` (alias `/auth/key`), `/credits`, `/generation` and its receipt. Who just made a request finds it in what they say."""
     routes = APIRouter(tags=["Account"])
 
     @routes.get(
@@ -78,17 +79,34 @@ def router(database: Database, admission: Admission, caught_up: Callable[[], Awa
         authorization: Authorization = None,
     ) -> Response:
         """With any key of the owner that was billed. Content is not stored."""
+        return json_answer({"data": _answers.generation(await _receipt(id, authorization))})
+
+    @routes.get(
+        "/generation/receipt",
+        summary="Why one request cost what it cost",
+        operation_id="getGenerationReceipt",
+        responses=answers(_schemas.ReceiptAnswer, 400, 401, 404, 503),
+        openapi_extra=ANY_KEY,
+    )
+    async def get_receipt(
+        id: Annotated[str, Query(description="`gen-…`, as answered in `id` and `X-Generation-Id`.")],  # noqa: A002
+        authorization: Authorization = None,
+    ) -> Response:
+        """Tokens by class × price at the prices that were pinned when the request began, rounded up once: exactly what was charged."""
+        return json_answer({"data": _answers.receipt(await _receipt(id, authorization))})
+
+    async def _receipt(name: str, authorization: str | None) -> Receipt:
         caller = await admission.admit(authorization)
         found = None
-        if is_id(id, "gen"):
+        if is_id(name, "gen"):
             await caught_up()
             async with database.snapshot(Scope(caller.owner)) as snapshot:
-                found = await activity.find_generation(snapshot, caller.owner, GenerationId(id))
+                found = await reports.receipt(snapshot, caller.owner, GenerationId(name))
         if found is None:
             raise NoSuchGeneration(
-                f"There is no generation {id[:60]} here.",
+                f"There is no generation {name[:60]} here.",
                 remedy="A request that is still running appears when it has ended.",
             )
-        return json_answer({"data": _answers.generation(found)})
+        return found
 
     return routes

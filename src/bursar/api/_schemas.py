@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from bursar.catalog import CHARGE_CLASSES
+
 PriceText = Annotated[str, StringConstraints(pattern=r"^(-1|\d+(\.\d+)?)$")]
 
 
@@ -291,3 +293,35 @@ class GenerationObject(BaseModel):
 
 class GenerationAnswer(BaseModel):
     data: GenerationObject
+
+
+AmountText = Annotated[str, StringConstraints(pattern=r"^-?\d+(\.\d{1,18})?$")]
+
+
+class ReceiptLine(BaseModel):
+    kind: Literal[CHARGE_CLASSES] = Field(alias="class")  # type: ignore[valid-type]
+    count: int = Field(description="Tokens; or requests, images.")
+    price: PriceText = Field(description="Of one.")
+    amount: AmountText = Field(description="Count × price, exactly.")
+
+
+class ReceiptObject(BaseModel):
+    """Amounts are exact decimals of USD as text. `subtotal` + `rounding` − `not_charged` = `charged`."""
+
+    id: str
+    model: str
+    usage_source: Literal["reported", "counted", "estimated", "none"] = Field(
+        description="Whose counts: the provider's, Bursar's of what arrived, or Bursar's by its length alone."
+    )
+    price_version: str | None = Field(description="Equal prices have equal versions.")
+    lines: list[ReceiptLine] | None = Field(description="Null: charged before prices were kept.")
+    subtotal: AmountText | None
+    rounding: AmountText | None = Field(description="Up to a nano-dollar, once.")
+    not_charged: AmountText | None = Field(description="Used beyond what was held and available.")
+    charged: AmountText
+    charged_nanos: int
+    cache_discount: AmountText | None = Field(description="What caching saved; negative: what it cost.")
+
+
+class ReceiptAnswer(BaseModel):
+    data: ReceiptObject

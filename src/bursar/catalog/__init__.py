@@ -16,6 +16,7 @@ from bursar.catalog._errors import CatalogError
 from bursar.catalog._known import KNOWN_PROVIDERS, OLLAMA_VARIABLE, KnownProvider, local_base_url
 from bursar.catalog._load import load
 from bursar.catalog._pricing import (
+    CHARGE_CLASSES,
     COMPLETION_EXTRAS,
     PROMPT_EXTRAS,
     TEXT,
@@ -46,6 +47,7 @@ from bursar.catalog._store import find_prices, store_prices
 from bursar.catalog._toml import PROTOCOLS
 
 __all__ = [
+    "CHARGE_CLASSES",
     "COMPLETION_EXTRAS",
     "DEMO_PROVIDER",
     "KNOWN_PROVIDERS",

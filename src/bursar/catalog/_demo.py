@@ -1,6 +1,6 @@
 """The built-in demo provider: offline, priced, so that everything can be tried before the first provider credential."""
 
-from bursar.catalog._catalog import EMBEDDINGS, Endpoint, Model, Provider, endpoint_id
+from bursar.catalog._catalog import EMBEDDINGS, REASONING_PARAMETERS, Endpoint, Model, Provider, endpoint_id
 from bursar.catalog._pricing import FREE, Pricing
 from bursar.kernel.money import parse_price
 
@@ -22,7 +22,9 @@ _EMBED = Model(
 )
 
 
-def _model(slug: str, name: str, description: str, context_length: int, max_completion_tokens: int) -> Model:
+def _model(
+    slug: str, name: str, description: str, context_length: int, max_completion_tokens: int, *more: str
+) -> Model:
     return Model(
         id=f"demo/{slug}",
         name=name,
@@ -30,7 +32,7 @@ def _model(slug: str, name: str, description: str, context_length: int, max_comp
         description=description,
         context_length=context_length,
         max_completion_tokens=max_completion_tokens,
-        supported_parameters=("max_completion_tokens", "max_tokens", "temperature", "top_p", "stop", "seed"),
+        supported_parameters=("max_completion_tokens", "max_tokens", "temperature", "top_p", "stop", "seed", *more),
     )
 
 
@@ -42,7 +44,7 @@ def demo_endpoints() -> tuple[Endpoint, ...]:
             Pricing(parse_price("0.00000015"), parse_price("0.0000006")),
         ),
         (
-            _model("scholar-1", "Demo: Scholar 1", "Dearer; thinks before it answers, so hidden reasoning tokens are charged. Offline.", 131_072, 16_384),
+            _model("scholar-1", "Demo: Scholar 1", "Dearer; thinks before it answers, so hidden reasoning tokens are charged. Offline.", 131_072, 16_384, *REASONING_PARAMETERS),
             Pricing(
                 parse_price("0.000003"),
                 parse_price("0.000015"),

@@ -163,13 +163,13 @@ def _counts(usage: Usage) -> list[tuple[ChargeClass, int]]:
 def dearest_input(pricing: Pricing, extras: Classes = TEXT) -> Attos:
     """The most one prompt token can cost, whatever class it turns out to be: any cache's, or one of `extras`."""
     dearest = max(pricing.prompt, pricing.price_of("input_cache_read"), pricing.price_of("input_cache_write"))
-    return max(dearest, *map(pricing.price_of, extras & PROMPT_EXTRAS)) if extras else dearest
+    return max([dearest, *map(pricing.price_of, extras & PROMPT_EXTRAS)]) if extras else dearest
 
 
 def dearest_output(pricing: Pricing, extras: Classes = TEXT) -> Attos:
     """The most one completion token can cost: as text, as reasoning, or one of `extras`."""
     dearest = max(pricing.completion, pricing.price_of("internal_reasoning"))
-    return max(dearest, *map(pricing.price_of, extras & COMPLETION_EXTRAS)) if extras else dearest
+    return max([dearest, *map(pricing.price_of, extras & COMPLETION_EXTRAS)]) if extras else dearest
 
 
 def _refuse_negative(usage: Usage) -> None:

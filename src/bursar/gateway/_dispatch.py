@@ -40,6 +40,7 @@ from bursar.providers import (
     UpstreamNeedsOperator,
     UpstreamRefused,
     has_output,
+    hides_reasoning,
 )
 
 CHUNKS_BEFORE_OUTPUT_MAX = 64
@@ -255,10 +256,22 @@ class Dispatcher:
         provider = attempt.endpoint.provider
         return ChatCall(
             upstream_model=attempt.endpoint.upstream_model,
-            body=body,
+            body=body if attempt.endpoint.model.takes_reasoning else _untold(body),
             base_url=provider.base_url,
             credential=self._credential(provider),
         )
+
+
+_HOW_TO_REASON = ("reasoning", "reasoning_effort")
+
+
+def _untold(body: dict[str, Any]) -> dict[str, Any]:
+    """Without a word on how much to reason, for a model that takes none: many refuse one. That thoughts be hidden stays said."""
+    if not any(name in body for name in _HOW_TO_REASON):
+        return body
+    reasoning = body.get("reasoning")
+    left = {name: value for name, value in body.items() if name not in _HOW_TO_REASON}
+    return {**left, "reasoning": {"exclude": True}} if hides_reasoning(body) and reasoning is not None else left
 
 
 def _told(failures: Sequence[tuple[Attempt, UpstreamFailed]]) -> UpstreamFailed:

@@ -24,6 +24,7 @@ from bursar.providers._errors import (
 )
 from bursar.providers._local import discover_local
 from bursar.providers._openai import OpenAiUpstream
+from bursar.providers._openai_form import hides_reasoning
 from bursar.providers._registry import PROTOCOLS, Providers
 from bursar.providers._sse import SseParser, SseTooLarge
 
@@ -54,6 +55,7 @@ __all__ = [
     "decode_chunk",
     "discover_local",
     "has_output",
+    "hides_reasoning",
     "to_base64",
     "to_floats",
 ]

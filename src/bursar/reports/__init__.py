@@ -7,6 +7,7 @@ from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_cred
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
+from bursar.reports.receipt import Receipt, receipt
 from bursar.reports.settlements import Settlement, settlements
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
 
@@ -23,6 +24,7 @@ __all__ = [
     "Overview",
     "Period",
     "Person",
+    "Receipt",
     "Settlement",
     "Share",
     "StatementRow",
@@ -42,6 +44,7 @@ __all__ = [
     "key_list",
     "key_usage",
     "overview",
+    "receipt",
     "resolve_context",
     "settlements",
     "usage",

@@ -61,6 +61,14 @@ class FeedRow:
     error_status: int | None
     finish_reason: str | None
     cost: Nanos
+    usage_source: str
+    """Whose counts these are: `reported`, `counted`, `estimated` or `none`."""
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> int | None:
@@ -142,4 +150,11 @@ def _row(row: Any) -> FeedRow:
         error_status=row.error_status,
         finish_reason=row.finish_reason,
         cost=Nanos(row.cost_nanos),
+        usage_source=row.usage_source,
+        cache_write_tokens=row.cache_write_tokens,
+        cache_write_1h_tokens=row.cache_write_1h_tokens,
+        audio_tokens=row.audio_tokens,
+        image_tokens=row.image_tokens,
+        audio_output_tokens=row.audio_output_tokens,
+        image_output_tokens=row.image_output_tokens,
     )

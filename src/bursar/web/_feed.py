@@ -38,6 +38,7 @@ def generation(row: FeedRow) -> dict[str, Any]:
         "tokens_per_second": row.tokens_per_second,
         "finish": finish_of(row),
         "cost_nanos": row.cost,
+        "source": row.usage_source,
     }
 
 

@@ -1,7 +1,20 @@
 """Every page, and who may enter it."""
 
 from bursar.access import Permission
-from bursar.web import activity, chat, keys, models, operator, overview, preferences, sandbox, sign_in, sign_up, verify
+from bursar.web import (
+    activity,
+    chat,
+    generation,
+    keys,
+    models,
+    operator,
+    overview,
+    preferences,
+    sandbox,
+    sign_in,
+    sign_up,
+    verify,
+)
 from bursar.web import credits as credits_page
 from bursar.web._door import Entry, Handler, PageRoute
 
@@ -43,6 +56,7 @@ ROUTES: tuple[PageRoute, ...] = (
     *_in_context("GET", "/models/{author}/{model}", models.show_one, Permission.SEE_MODELS, "models"),
     *_in_context("GET", "/activity", activity.show, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/activity.csv", activity.export, Permission.SEE_ACTIVITY, "activity"),
+    *_in_context("GET", "/activity/{generation}", generation.show, Permission.SEE_ACTIVITY, "activity"),
     *_in_context("GET", "/keys", keys.show, Permission.MANAGE_OWN_KEYS, "keys"),
     *_in_context("POST", "/keys", keys.create, Permission.CREATE_KEYS, "keys"),
     *_in_context("POST", "/keys/{key}/disable", keys.disable, Permission.MANAGE_OWN_KEYS, "keys"),

@@ -26,7 +26,9 @@ EXPORT_MEMORY_BYTES = 4 * 1024 * 1024
 EXPORT_CHUNK_BYTES = 64 * 1024
 COLUMNS = (
     *("time_utc", "generation_id", "model", "provider", "api_key", "member", "prompt_tokens", "completion_tokens"),
-    *("reasoning_tokens", "cached_tokens", "first_token_ms", "duration_ms", "finish", "cost_usd"),
+    *("reasoning_tokens", "cached_tokens", "first_token_ms", "duration_ms", "finish", "cost_usd", "usage_source"),
+    *("cache_write_tokens", "cache_write_1h_tokens", "audio_tokens", "image_tokens"),
+    *("audio_output_tokens", "image_output_tokens"),
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -125,6 +127,8 @@ def _cells(row: FeedRow) -> Sequence[object]:
         *(row.prompt_tokens, row.completion_tokens, row.reasoning_tokens, row.cached_tokens),
         *("" if row.first_token_ms is None else row.first_token_ms, row.duration_ms),
         *(_harmless(finish_of(row)), usd_exact(row.cost).replace("$", "").replace(",", "")),
+        *(row.usage_source, row.cache_write_tokens, row.cache_write_1h_tokens, row.audio_tokens, row.image_tokens),
+        *(row.audio_output_tokens, row.image_output_tokens),
     )
 
 
