@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from bursar.catalog import Catalog
+from bursar import activity
+from bursar.catalog import Catalog, Pricing, store_prices
+from bursar.kernel.ids import new_generation_id
+from bursar.kernel.money import Attos
 from bursar.providers import UpstreamFailed
 from bursar.storage import SYSTEM, Database
 from tests.api.conftest import Api
@@ -224,6 +228,56 @@ async def test_a_generation_has_all_42_keys_and_the_charge_to_the_nano(api: Api,
     }
 
 
+async def test_the_receipt_of_a_generation_adds_up_to_its_charge(api: Api):
+    answer = await api.world.chat(model="demo/scholar-1")
+    row = await api.world.generation(answer.json["id"])
+    pricing = api.world.catalog.offers_for("demo/scholar-1")[0].pricing
+    assert pricing is not None
+    async with api.world.database.begin(SYSTEM) as tx:
+        await store_prices(tx, [pricing])
+    data = await api.data("/generation/receipt", api.key, params={"id": row.id})
+    assert (data["id"], data["usage_source"], data["price_version"]) == (row.id, "reported", pricing.version)
+    assert {line["class"]: line["count"] for line in data["lines"]} == {
+        "prompt": row.prompt_tokens,
+        "completion": row.completion_tokens - row.reasoning_tokens,
+        "internal_reasoning": row.reasoning_tokens,
+    }
+    for line in data["lines"]:
+        assert Decimal(line["amount"]) == line["count"] * Decimal(line["price"])
+    assert sum(Decimal(line["amount"]) for line in data["lines"]) == Decimal(data["subtotal"])
+    assert Decimal(data["subtotal"]) + Decimal(data["rounding"]) - Decimal(data["not_charged"]) == Decimal(
+        data["charged"]
+    )
+    assert Decimal(data["charged"]).scaleb(9) == data["charged_nanos"] == row.cost_nanos
+
+
+async def test_a_generation_says_what_sounds_and_images_it_took_and_what_caching_saved(api: Api):
+    pricing = Pricing(Attos(10**12), Attos(10**12), input_cache_read=Attos(10**11), input_cache_write=Attos(2 * 10**12))
+    world = api.world
+    async with world.database.begin(SYSTEM) as tx:
+        await store_prices(tx, [pricing])
+    counts = {"images": 2, "sounds": 1, "media_made": 1, "image_output_tokens": 7, "cached_tokens": 10}
+    before = await world.generation((await world.chat()).json["id"])
+    tokens = {"prompt_tokens": 50, "completion_tokens": 9, "price_version": pricing.version}
+    for written, saved in ((0, 9_000), (20, 9_000 - 20_000)):
+        row = msgspec.structs.replace(
+            before,
+            id=new_generation_id(before.created_at),
+            cache_write_tokens=written,
+            cost_nanos=0,
+            **counts,
+            **tokens,
+        )
+        async with world.database.begin(SYSTEM) as tx:
+            await activity.record(tx, row)
+        raw = (await api.get("/generation", api.key, params={"id": row.id})).text
+        data = json.loads(raw, parse_float=Decimal)["data"]
+        assert Decimal(data["cache_discount"]).scaleb(9) == saved
+        assert (data["num_media_prompt"], data["num_input_audio_prompt"], data["num_media_completion"]) == (3, 1, 1)
+        assert data["native_tokens_completion_images"] == 7
+    assert (await api.data("/generation", api.key, params={"id": before.id}))["cache_discount"] is None
+
+
 async def test_the_providers_id_stands_with_the_one_that_answered_and_names_are_what_people_read(api: Api):
     alpha = provider("alpha")
     upstream = ScriptedUpstream({"alpha": [whole("Hi", usage=usage(1, 1))], "beta": [UpstreamFailed("It is down.")]})
@@ -252,6 +306,8 @@ async def test_a_generation_is_shown_to_any_key_of_its_owner_and_another_owners_
         assert (await api.data("/generation", key, params={"id": identity}))["id"] == identity
     _, stranger = await api.world.make_pool(0)
     theirs = assert_refused(await api.get("/generation", stranger, params={"id": identity}), 404, "not_found")
+    receipt = await api.get("/generation/receipt", stranger, params={"id": identity})
+    assert assert_refused(receipt, 404, "not_found") == theirs
     none = identity[:-1] + ("0" if identity[-1] != "0" else "1")
     absent = assert_refused(await api.get("/generation", stranger, params={"id": none}), 404, "not_found")
     assert theirs["message"].replace(identity, "X") == absent["message"].replace(none, "X")
@@ -276,6 +332,7 @@ async def test_an_id_that_is_none_is_404_however_odd(api: Api, identity: str):
         ("/models?offset=%00", "offset"),
         ("/models?offset=" + "9" * 5000, "offset"),
         ("/generation", "id"),
+        ("/generation/receipt", "id"),
     ],
 )
 async def test_a_bad_query_is_400_and_names_the_parameter(api: Api, path: str, field: str):
@@ -304,7 +361,9 @@ async def test_what_is_not_there_answers_in_our_words(api: Api, method: str, pat
     assert "openapi.json" in error["metadata"]["remedy_hint"]
 
 
-@pytest.mark.parametrize("path", ["/key", "/auth/key", "/credits", "/generation?id=gen-1"])
+@pytest.mark.parametrize(
+    "path", ["/key", "/auth/key", "/credits", "/generation?id=gen-1", "/generation/receipt?id=gen-1"]
+)
 async def test_garbage_keys_are_401_on_every_route_and_never_looked_up(api: Api, path: str):
     for kind, authorization in garbage_headers(api.key).items():
         answer = await api.client.get(f"/api/v1{path}", headers={"authorization": authorization.encode("latin-1")})

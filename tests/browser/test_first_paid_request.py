@@ -104,6 +104,12 @@ def walk(page: Page, server: RunningServer, email: str, slug: str) -> None:
     expect(rows.first).to_contain_text("demo/scholar-1")
     expect(rows.first).to_contain_text("my laptop")
     expect(rows.first).to_contain_text(f"{cost:.5f}".rstrip("0")[:6])
+    rows.first.get_by_role("link", name="demo/scholar-1").click()
+    receipt = page.get_by_role("table")
+    expect(receipt).to_contain_text("Reasoning")
+    expect(receipt.locator("tfoot")).to_contain_text(f"{cost:.9f}".rstrip("0"))
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.goto(f"/orgs/{slug}/keys")
     assert secret not in page.content()
 

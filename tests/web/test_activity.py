@@ -2,10 +2,14 @@
 
 import csv
 import io
+import json
 
 import pytest
 
-from bursar.activity import GenerationStatus
+from bursar.activity import GenerationStatus, UsageSource
+from bursar.catalog import Pricing, store_prices
+from bursar.kernel.money import parse_price
+from bursar.storage import SYSTEM
 from tests.web.cast import text_of
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +135,62 @@ async def test_the_overview_starts_with_three_steps_and_then_shows_what_is_spent
     assert "Three steps" not in text_of(page)
     assert "about 693 days left" in text_of(page)
     assert f'href="/orgs/acme/activity?period=30d&amp;key={key.id}"' in page.text
+
+
+async def test_a_request_has_a_page_with_its_receipt(house, ana, max_, acme):
+    prices = Pricing(parse_price("0.0000000375"), parse_price("0.00000015"))
+    async with house.database.begin(SYSTEM) as tx:
+        await store_prices(tx, [prices])
+    made = {
+        "price_version": prices.version,
+        "usage_source": UsageSource.COUNTED,
+        "prompt_tokens": 101,
+        "completion_tokens": 20,
+    }
+    tried = [
+        {
+            "endpoint_id": "x",
+            "provider_name": "<b>Beta</b>",
+            "model": "demo/echo-1",
+            "status": 502,
+            "latency_ms": 7,
+            "error": "It is down.",
+        }
+    ]
+    row = await house.add_generation(acme.id, ana, cost=6_788, attempts=json.dumps(tried), **made)
+    browser = await house.signed_in(max_)
+    assert f'href="/orgs/acme/activity/{row.id}"' in (await browser.get("/orgs/acme/activity")).text
+    response = await browser.get(f"/orgs/acme/activity/{row.id}")
+    page = text_of(response)
+    for said in (
+        "Bursar counted what arrived", prices.version, "101", "$0.0375", "$0.0000037875", "$0.15", "$0.000003", "Rounded up, once",
+        "$0.0000000005", "Charged", "$0.000006788", "It is down.", "counted", "Ana Ruiz",
+    ):  # fmt: skip
+        assert said in page, said
+    assert "&lt;b&gt;Beta" in response.text
+
+
+async def test_a_request_from_before_prices_were_kept_says_that_it_has_no_receipt(house, ana, acme):
+    row = await house.add_generation(acme.id, ana, usage_source=UsageSource.REPORTED)
+    page = text_of(await (await house.signed_in(ana)).get(f"/orgs/acme/activity/{row.id}"))
+    assert "No receipt" in page
+    assert "$0.001594321" in page or "$0.00159" in page
+
+
+@pytest.mark.parametrize("name", ["gen-1", "x", "gen-01m87mtnwkcd90qmz0p561kng5", "%00"])
+async def test_a_request_that_is_none_of_the_owners_is_404(house, ana, acme, name):
+    theirs = (await house.add_generation(ana.id, ana, cost=0)).id
+    browser = await house.signed_in(ana)
+    for each in (name, theirs):
+        assert (await browser.get(f"/orgs/acme/activity/{each}")).status_code == 404
+    assert (await browser.get(f"/personal/activity/{theirs}")).status_code == 200
+
+
+async def test_the_csv_says_whose_counts_they_are_and_every_class(house, ana, acme):
+    tokens = {"cache_write_tokens": 5, "cache_write_1h_tokens": 3, "audio_tokens": 11, "image_output_tokens": 13}
+    await house.add_generation(acme.id, ana, usage_source=UsageSource.ESTIMATED, **tokens)
+    response = await (await house.signed_in(ana)).get("/orgs/acme/activity.csv")
+    [row] = csv.DictReader(io.StringIO(response.text))
+    assert row["usage_source"] == "estimated"
+    assert {name: int(row[name]) for name in tokens} == tokens
+    assert "estimated" in text_of(await (await house.signed_in(ana)).get("/orgs/acme/activity"))
