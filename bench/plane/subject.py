@@ -76,6 +76,13 @@ class StandInFunds:
 
 
 ACTIVE_KEYS = 1_000
+NO_PARTS = dict.fromkeys(
+    (
+        "reasoning_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "audio_tokens", "image_tokens",
+        "audio_output_tokens", "image_output_tokens", "images", "sounds", "media_made",
+    ),
+    0,
+)  # fmt: skip
 
 
 CREDITS = Nanos(1_000_000 * NANOS_PER_CREDIT)
@@ -170,7 +177,7 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
                 activity_tables.generations, owner_id=owners[n % organizations], id=new_generation_id(now), created_at=at, key_id=f"key_{n % keys:026}",
                 user_id=people[n % organizations], status="ok", requested_model="bench/prime", model="bench/prime", provider="bench",
                 endpoint_id="bench/prime@bench", api_type="completions", streamed=0, cancelled=0, finish_reason="stop", prompt_tokens=24, completion_tokens=88,
-                reasoning_tokens=0, cached_tokens=0, cache_write_tokens=0, cost_nanos=1312, usage_source="reported", duration_ms=900, attempts="[]",
+                **NO_PARTS, cost_nanos=1312, usage_source="reported", duration_ms=900, attempts="[]",
             )
             for n in range(generations)
         ),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bursar.activity import GenerationStatus
+from bursar.catalog import Catalog
 from bursar.gateway import _skin_messages_form as form
 from bursar.gateway._door import BODY_BYTES_MAX, ChatRequest, Headers, chat_request
 from bursar.gateway._skin_messages import MessagesSkin, MessagesWriter
@@ -18,7 +20,7 @@ from bursar.kernel.errors import BursarError
 from bursar.keys import KeyKind
 from bursar.providers import Chunk, UpstreamOverloaded
 from bursar.providers._anthropic_form import MessageStream, messages_request
-from tests.gateway.world import Answer, World, chunk, usage, whole
+from tests.gateway.world import PRIME, Answer, World, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -303,7 +305,9 @@ async def test_thinking_goes_back_to_the_provider_signed_as_it_came(scripted: Ca
 
 
 async def test_what_thinking_was_asked_for_reaches_the_provider(scripted: Callable[..., Any]):
-    world = await scripted([whole("Yes", usage=usage(5, 2))])
+    alpha, thinker = provider("alpha"), replace(PRIME, supported_parameters=("max_tokens", "reasoning"))
+    offers = Catalog([alpha], [thinker], [endpoint(thinker, alpha)])
+    world = await scripted([whole("Yes", usage=usage(5, 2))], catalog=offers)
     await ask(world, model="acme/prime", thinking={"type": "enabled", "budget_tokens": 2000}, cache_control=EPHEMERAL)
     [call] = world.upstream.calls
     assert call.body["reasoning"] == {"max_tokens": 2000}

@@ -215,10 +215,10 @@ def test_attempts_are_limited_by_a_named_number():
 def test_what_can_be_afforded_fits_and_one_token_more_does_not(available: int):
     plan = make_plan(demand(only=("alpha",), max_tokens=4000), CATALOG)
     tokens = affordable_tokens(plan, available)
-    pricing = plan.attempts[0].pricing
+    [attempt] = plan.attempts
     if tokens:
-        assert price_bound(pricing, 100, tokens, 0) <= available
-    assert price_bound(pricing, 100, tokens + 1, 0) > available
+        assert price_bound(attempt, 100, tokens, 0) <= available
+    assert price_bound(attempt, 100, tokens + 1, 0) > available
 
 
 # Slugs and variants of providers.
@@ -584,7 +584,7 @@ def _laws_of_a_plan(plan: Plan, wanted: Demand, offered: set[str], health: dict[
     for attempt in plan.attempts:
         _is_allowed(attempt.endpoint, wanted, health[attempt.endpoint.id])
         prompt = min(wanted.prompt_tokens, attempt.endpoint.context_length)
-        cost = price_bound(attempt.pricing, prompt, attempt.completion_tokens, wanted.images)
+        cost = price_bound(attempt, prompt, attempt.completion_tokens, wanted.images)
         assert cost <= plan.ceiling
     _order_is_respected(tried, wanted)
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 OWNED = sorted(table.name for table in metadata.tables.values() if "owner_id" in table.c)
 PERSONAL = ("sessions", "links")
 SHARED = {"memberships", "organizations"}
-OF_NOBODY = {"users", "outbox", "changes", "installation", "workers"}
+OF_NOBODY = {"users", "outbox", "changes", "installation", "workers", "price_versions"}
 APPEND_ONLY = ("transfers", "audit_events")
 WORKER = WorkerId("node_test.1")
 

@@ -7,8 +7,8 @@ in it, whatever the catalogue says today.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0003"
-down_revision = "v0002"
+revision = "v0004"
+down_revision = "v0003"
 
 ROLE = "bursar_app"
 TOKENS = ("cache_write_1h_tokens", "audio_tokens", "image_tokens", "audio_output_tokens", "image_output_tokens")
