@@ -1,8 +1,9 @@
 """A load generator that keeps out of the way: raw keep-alive connections, one request in flight on each.
 
-`python load.py URL KEYS CONNECTIONS SECONDS EVENTS GAP_MS RATE` prints one JSON line: requests, seconds, latencies (ms), events.
+`python load.py URL KEYS CONNECTIONS SECONDS EVENTS GAP_MS RATE STATUS` prints one JSON line: requests, seconds, latencies (ms), events.
 KEYS is a file with one key a line, used in turn. EVENTS 0 asks for whole answers; else for streams of so many events, GAP_MS apart.
 RATE 0 asks as fast as answers come; else so many times a second in all, and latency counts from when a request was due.
+Every answer must have STATUS.
 """
 
 import asyncio
@@ -32,7 +33,9 @@ class Client(asyncio.Protocol):
         until: float,
         latencies: list[float],
         done: asyncio.Future[None],
+        status: int,
     ) -> None:
+        self.status = status
         self.requests, self.due, self.until, self.latencies, self.done = requests, due, until, latencies, done
         self.events = 0
 
@@ -58,7 +61,7 @@ class Client(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        if self.parser.get_status_code() != 200:
+        if self.parser.get_status_code() != self.status:
             if not self.done.done():
                 self.done.set_exception(RuntimeError(f"status {self.parser.get_status_code()}"))
             return
@@ -97,7 +100,7 @@ def moments(begun: float, number: int, connections: int, rate: int) -> Iterator[
 
 
 async def main(
-    url: str, keys: list[str], connections: int, seconds: float, events: int, gap_ms: str, rate: int
+    url: str, keys: list[str], connections: int, seconds: float, events: int, gap_ms: str, rate: int, status: int
 ) -> None:
     parts = urlsplit(url)
     requests = cycle(requests_of(url, keys, events, gap_ms))
@@ -105,7 +108,14 @@ async def main(
     latencies: list[float] = []
     begun = time.perf_counter()
     clients = [
-        Client(requests, moments(begun, number, connections, rate), begun + seconds, latencies, loop.create_future())
+        Client(
+            requests,
+            moments(begun, number, connections, rate),
+            begun + seconds,
+            latencies,
+            loop.create_future(),
+            status,
+        )
         for number in range(connections)
     ]
     for client in clients:
@@ -127,7 +137,7 @@ async def main(
 
 
 if __name__ == "__main__":
-    url, key_file, connections, seconds, events, gap_ms, rate = sys.argv[1:]
+    url, key_file, connections, seconds, events, gap_ms, rate, status = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         keys = Path(key_file).read_text().split()
-        runner.run(main(url, keys, int(connections), float(seconds), int(events), gap_ms, int(rate)))
+        runner.run(main(url, keys, int(connections), float(seconds), int(events), gap_ms, int(rate), int(status)))

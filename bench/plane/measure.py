@@ -41,15 +41,27 @@ class Subject:
         return int(line.split()[1]) / 1024
 
     def load(
-        self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS, rate: int = 0
+        self,
+        connections: int,
+        events: int = 0,
+        gap_ms: float = 0,
+        seconds: float = SECONDS,
+        rate: int = 0,
+        status: int = 200,
     ) -> dict[str, Any]:
-        return answer_of(self.start_load(connections, events, gap_ms, seconds, rate))
+        return answer_of(self.start_load(connections, events, gap_ms, seconds, rate, status))
 
     def start_load(
-        self, connections: int, events: int = 0, gap_ms: float = 0, seconds: float = SECONDS, rate: int = 0
+        self,
+        connections: int,
+        events: int = 0,
+        gap_ms: float = 0,
+        seconds: float = SECONDS,
+        rate: int = 0,
+        status: int = 200,
     ) -> subprocess.Popen[str]:
         url = f"http://127.0.0.1:{self.port}/api/v1/chat/completions"
-        arguments = map(str, (url, self.keys, connections, seconds, events, gap_ms, rate))
+        arguments = map(str, (url, self.keys, connections, seconds, events, gap_ms, rate, status))
         return start(1, sys.executable, str(HERE / "load.py"), *arguments)
 
     def measured(self, connections: int, events: int = 0, gap_ms: float = 0, rate: int = 0) -> dict[str, float]:

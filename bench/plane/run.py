@@ -25,6 +25,9 @@ from measure import (
 SHORT, LONG = 20, 420
 GAP_MS = 5
 OPEN_STREAMS = 1_000
+PLACES = 256
+SHED = {429: {"per_key": PLACES}, 503: {"in_all": PLACES}}
+"""What refuses a request when so many run: the limit of one key, and that of the process."""
 
 
 def main() -> None:
@@ -45,6 +48,10 @@ def main() -> None:
             for connections, gap_ms in ((1, 0), (64, 0), (64, GAP_MS)):
                 rows += streamed(subjects, connections, gap_ms)
             rows += open_streams(bursar)
+            for status, limit in SHED.items():
+                full = start_bursar(folder / f"full-{status}", upstream, **limit)
+                with running(full.process):
+                    rows += shed(full, status)
     report("plane", rows)
 
 
@@ -67,6 +74,21 @@ def open_streams(bursar: Subject) -> list[tuple[str, str]]:
     answer_of(load)
     each = (during - before) * 1024 / OPEN_STREAMS
     return [(f"resident memory, {OPEN_STREAMS} streams open", f"{during:.0f} MB ({each:.0f} KB a stream)")]
+
+
+def shed(bursar: Subject, status: int) -> list[tuple[str, str]]:
+    """How long a request waits for its refusal when every place is taken by a stream that runs."""
+    taken = bursar.start_load(PLACES, 8, 1_000, seconds=1)
+    time.sleep(2.5)
+    before = bursar.cpu_seconds()
+    got = bursar.load(16, seconds=3, rate=500, status=status)
+    cpu_ms = (bursar.cpu_seconds() - before) / got["requests"] * 1000
+    answer_of(taken)
+    name = f"overload, {PLACES} streams run, 500 more a second: {status}"
+    return [
+        (f"{name} after p50, p99", f"{got['p50_ms']:.2f}, {got['p99_ms']:.2f} ms"),
+        (f"{name}: CPU-ms (with the streams')", f"{cpu_ms:.3f}"),
+    ]
 
 
 if __name__ == "__main__":

@@ -99,6 +99,9 @@ class Asked(msgspec.Struct):
     database_url: str | None = None
     owners: int = 1
     """People with credits of their own, and one key each."""
+    per_key: int = 1_000
+    """Requests at once: one key has to do for a thousand streams."""
+    in_all: int = 4_096
 
 
 async def make_server(settings: Settings, asked: Asked) -> tuple[Server, list[str]]:
@@ -195,7 +198,8 @@ async def main(asked: Asked) -> None:
         data_dir=data_dir,
         port=asked.port,
         catalog=data_dir / "catalog.toml",
-        concurrency_per_key=1_000,  # one key has to do for a thousand streams
+        concurrency_per_key=asked.per_key,
+        concurrency_total=asked.in_all,
         durability="database" if asked.funds == "database" else "journal",
     )
     log_to_stderr("warning")
