@@ -5,7 +5,8 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -115,6 +116,34 @@ async def look_at_schema(settings: Settings) -> str | None:
     database = make_database(settings, DataDir(settings.data_dir), secrets.token_bytes(32), SystemClock())
     try:
         return await storage.current_revision(database)
+    finally:
+        await database.close()
+
+
+class NothingToLookAt(SettingsError):
+    """There is no installation in the data directory, or its schema is not this version's."""
+
+
+@asynccontextmanager
+async def look_at_installation(settings: Settings) -> AsyncIterator[Database]:
+    """The installation's database for reading, beside a server or without one: nothing is made, locked, migrated or written.
+
+    Raises `NothingToLookAt`, `storage.DatabaseUnavailable`.
+    """
+    file = settings.data_dir.absolute() / "bursar.db"
+    if settings.database_url is None and not file.is_file():
+        raise NothingToLookAt(f"There is no database {file}.", remedy="Name the right folder with --data-dir.")
+    url = settings.database_url or f"sqlite:///{file}"
+    nobody = Sealer(secrets.token_bytes(32))
+    database = Database(url, clock=SystemClock(), sealer=nobody, node="look", read_only=True)
+    try:
+        revision = await storage.current_revision(database)
+        if revision != storage.head_revision():
+            raise NothingToLookAt(
+                f"The database has schema {revision or 'none'}, this Bursar reads {storage.head_revision()}.",
+                remedy="`bursar migrate` brings it to this version's; a running server of another version is asked by its own.",
+            )
+        yield database
     finally:
         await database.close()
 

@@ -14,7 +14,7 @@ from bursar.gateway._apply import apply_settlements
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, WorkerId
 from bursar.kernel.money import Nanos
 from bursar.keys import KeyChecker, KeyKind
-from bursar.ledger import Applied, Batch, Settlement, WatermarkGap, chain_after
+from bursar.ledger import Applied, WatermarkGap, chain_after
 from bursar.storage import SYSTEM, Database
 from tests.conftest import Cast
 
@@ -136,14 +136,14 @@ async def test_what_nobody_can_pay_is_not_in_the_activity_either(journal: Journa
     assert await journal.costs() == {"gen-1": 900, "gen-2": 600, "gen-3": 0}
 
 
-async def test_the_chain_holds_what_was_asked_for_whatever_else_is_in_the_rows(journal: Journal):
+async def test_the_chain_holds_what_was_charged_and_lost_whatever_else_is_in_the_rows(journal: Journal):
     made = [journal.generation("gen-1", 25), journal.generation("gen-2", 5_000)]
     await journal.apply(1, 7, *made)
-    content = Batch(1, 7, [Settlement(each.owner_id, each.id, each.cost_nanos) for each in made])
+    content = f"{made[0].owner_id} gen-1 25 0\n{made[0].owner_id} gen-2 1475 3525\n"
     async with journal.database.snapshot(SYSTEM) as snapshot:
         worker = await ledger.find_worker(snapshot, WORKER)
     assert worker is not None
-    assert worker.chain == chain_after(ledger.CHAIN_START, WORKER, content)
+    assert worker.chain == chain_after(ledger.CHAIN_START, WORKER, 1, 7, content)
 
 
 async def test_a_key_used_later_elsewhere_keeps_its_later_time(journal: Journal):

@@ -39,6 +39,7 @@ class Model:
         self.leases = defaultdict(int)
         self.holds: dict[tuple[str, str], int] = {}
         self.charged: set[tuple[str, str]] = set()
+        self.lost: dict[tuple[str, str], int] = {}
         self.watermark = {ONE: 0, TWO: 0}
         self.chain = {ONE: CHAIN_START, TWO: CHAIN_START}
         self.moves: dict[tuple[str, str], int] = {}
@@ -78,12 +79,17 @@ class Model:
         if batch.first_lsn != self.watermark[worker] + 1:
             return None
         self.watermark[worker] = batch.last_lsn
-        self.chain[worker] = chain_after(self.chain[worker], worker, batch)
         seen: dict[str, int] = {}
+        contents = ""
         for each in batch.settlements:
             if each.generation not in seen and not (each.charge and (each.owner, each.generation) in self.charged):
-                seen[each.generation] = self._charge(each.owner, worker, each.generation, each.charge)
+                paid = seen[each.generation] = self._charge(each.owner, worker, each.generation, each.charge)
+                lost = 0 if (each.owner, each.generation) in self.lost else each.charge - paid
+                if lost:
+                    self.lost[each.owner, each.generation] = lost
+                contents += f"{each.owner} {each.generation} {paid} {lost}\n"
             seen.setdefault(each.generation, -1)
+        self.chain[worker] = chain_after(self.chain[worker], worker, batch.first_lsn, batch.last_lsn, contents)
         return {name: paid for name, paid in seen.items() if paid >= 0}
 
     def _charge(self, owner: str, worker: str, generation: str, charge: int) -> int:
@@ -235,6 +241,8 @@ class Ledger(RuleBasedStateMachine):
             return
         paid = min(charge, held + self.model.credits[owner])
         assert found == paid
+        if charge > paid:
+            self.model.lost[name] = charge - paid
         self.model.credits[owner] += held - paid
         self.model.spent[owner] += paid
         self.model.holds[name] = -1
@@ -243,7 +251,7 @@ class Ledger(RuleBasedStateMachine):
     def the_books_are_right(self) -> None:
         if not hasattr(self, "database"):
             return
-        kept, leases, books = self.runner.run(self._look())
+        kept, leases, books, chains = self.runner.run(self._look())
         for owner in (ACME, GLOBEX):
             held = sum(amount for (whose, _), amount in self.model.holds.items() if whose == owner and amount > 0)
             leased = sum(amount for (whose, _), amount in self.model.leases.items() if whose == owner)
@@ -251,14 +259,16 @@ class Ledger(RuleBasedStateMachine):
             assert (kept[owner].unleased, kept[owner].leased, kept[owner].held, kept[owner].spent) == expected
             assert min(expected) >= 0
         assert leases == {name: amount for name, amount in self.model.leases.items() if amount}
-        assert books.drift == 0
+        assert (books.drift, chains.named) == (0, [])
+        assert books.losses == sum(self.model.lost.values())
         assert {each.id: each.watermark for each in books.workers} == self.model.watermark
         assert {each.id: each.chain for each in books.workers} == self.model.chain
 
     async def _look(self):
         async with self.database.snapshot(SYSTEM) as snapshot:
             leases = {(each.owner, each.worker): each.amount for each in await ledger.list_leases(snapshot)}
-            return await ledger.balances(snapshot, [ACME, GLOBEX]), leases, await ledger.verify(snapshot)
+            balances, books = await ledger.balances(snapshot, [ACME, GLOBEX]), await ledger.verify(snapshot)
+            return balances, leases, books, await ledger.verify_chains(snapshot)
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

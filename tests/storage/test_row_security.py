@@ -1,7 +1,7 @@
 """PostgreSQL keeps owners apart by itself: statements here name no owner on purpose."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,10 +12,10 @@ from bursar import actions, activity, identity, keys, ledger, payments
 from bursar.access import Actor
 from bursar.activity import Generation, GenerationStatus
 from bursar.identity import LinkPurpose
-from bursar.kernel.ids import OwnerId, UserId, WorkerId, new_generation_id, new_purchase_id
+from bursar.kernel.ids import GenerationId, OwnerId, UserId, WorkerId, new_generation_id, new_purchase_id
 from bursar.kernel.money import Nanos
 from bursar.keys import KeyChecker, KeyKind
-from bursar.ledger import Limit, OpenHold, Period
+from bursar.ledger import Batch, Limit, OpenHold, Period, Settlement, TransferKind
 from bursar.storage import SYSTEM, Database, Scope, metadata
 from tests.conftest import Cast, make_cast
 
@@ -25,6 +25,8 @@ OWNED = sorted(table.name for table in metadata.tables.values() if "owner_id" in
 PERSONAL = ("sessions", "links")
 SHARED = {"memberships", "organizations"}
 OF_NOBODY = {"users", "outbox", "changes", "installation", "workers", "price_versions"}
+OF_THE_SYSTEM = {"batches"}
+"""What names many owners: no owner sees it."""
 APPEND_ONLY = ("transfers", "audit_events")
 WORKER = WorkerId("node_test.1")
 
@@ -79,6 +81,10 @@ async def fill(database: Database, checker: KeyChecker, owner: OwnerId, user: Us
             processor="sandbox",
             created_by=user,
         )
+        granted, *_ = await ledger.list_transfers(
+            tx, owner, [TransferKind.GRANT], datetime.min.replace(tzinfo=UTC), tx.now
+        )
+        await ledger.propose_correction(tx, owner, granted.transfer.id, Nanos(1), reason="too much", by=user)
         await identity.open_session(tx, user, address=None, user_agent=None)
         await identity.mint_link(tx, user, LinkPurpose.SIGN_IN)
 
@@ -108,7 +114,7 @@ def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
 
 
 def test_every_table_is_known_here_so_that_a_new_one_is_not_forgotten():
-    assert set(metadata.tables) == {*OWNED, *PERSONAL, *SHARED, *OF_NOBODY}
+    assert set(metadata.tables) == {*OWNED, *PERSONAL, *SHARED, *OF_THE_SYSTEM, *OF_NOBODY}
     assert len(OWNED) >= 8
 
 
@@ -142,7 +148,16 @@ async def test_row_security_is_on_and_forced_on_every_table_that_belongs_to_some
                 "AND relnamespace = current_schema()::regnamespace"
             )
         )
-    assert {row.relname for row in found} == {*OWNED, *PERSONAL, *SHARED}
+    assert {row.relname for row in found} == {*OWNED, *PERSONAL, *SHARED, *OF_THE_SYSTEM}
+
+
+async def test_an_owner_sees_and_adds_nothing_of_what_is_the_systems(world: World):
+    async with world.database.begin(SYSTEM) as tx:
+        batch = Batch(1, 1, [Settlement(world.mine, GenerationId("gen-1"), Nanos(1))])
+        await ledger.apply_batch(tx, WORKER, batch)
+    for name in OF_THE_SYSTEM:
+        assert len(await rows(world.database, SYSTEM, metadata.tables[name])) == 1
+        assert await rows(world.database, Scope(world.mine), metadata.tables[name]) == []
 
 
 async def test_one_owner_sees_only_their_rows_and_the_system_all(world: World):

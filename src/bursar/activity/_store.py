@@ -41,7 +41,7 @@ class UsageSource(StrEnum):
 
 
 class Generation(msgspec.Struct, frozen=True, gc=False):
-    """One request. Tokens are the provider's own counts; `attempts` is a JSON array of what was tried and how it ended."""
+    """One request. `cost_nanos` is what was charged, `house_nanos` what it cost besides and nobody could pay. Tokens are the provider's own counts; `attempts` is a JSON array of what was tried and how it ended."""
 
     owner_id: OwnerId
     id: GenerationId
@@ -77,6 +77,7 @@ class Generation(msgspec.Struct, frozen=True, gc=False):
     sounds: int = 0
     media_made: int = 0
     cost_nanos: Nanos = ZERO
+    house_nanos: Nanos = ZERO
     usage_source: UsageSource = UsageSource.NONE
     price_version: str | None = None
     first_token_ms: int | None = None
@@ -141,8 +142,11 @@ async def lower_costs(tx: Tx, generations: Sequence[Generation]) -> None:
     await tx.execute_each(
         update(_generations)
         .where(_generations.c.owner_id == bindparam("owner"), _generations.c.id == bindparam("generation"))
-        .values(cost_nanos=bindparam("cost")),
-        [{"owner": each.owner_id, "generation": each.id, "cost": each.cost_nanos} for each in generations],
+        .values(cost_nanos=bindparam("cost"), house_nanos=bindparam("house")),
+        [
+            {"owner": each.owner_id, "generation": each.id, "cost": each.cost_nanos, "house": each.house_nanos}
+            for each in generations
+        ],
     )
 
 

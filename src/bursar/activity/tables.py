@@ -36,6 +36,7 @@ generations = Table(
     Column("sounds", Integer, nullable=False, server_default="0"),
     Column("media_made", Integer, nullable=False, server_default="0"),
     Column("cost_nanos", BigInteger, nullable=False),
+    Column("house_nanos", BigInteger, nullable=False, server_default="0"),
     Column("usage_source", String(16), nullable=False),
     Column("price_version", String(40)),
     Column("first_token_ms", Integer),
@@ -50,7 +51,7 @@ generations = Table(
     Index("ix_generations_owner_model", "owner_id", "model", "id"),
     sqlite_with_rowid=False,
 )
-"""Metadata only: no prompt and no answer is ever stored here. Ids sort by time, so the primary key is the feed's order."""
+"""Metadata only: no prompt and no answer is ever stored here. `house_nanos` is what a request cost beyond its charge: the house's loss. Ids sort by time, so the primary key is the feed's order."""
 
 usage_hours = Table(
     "usage_hours",

@@ -22,6 +22,7 @@ users = typer.Typer(help="People.", no_args_is_help=True, rich_markup_mode=None)
 organizations = typer.Typer(help="Organizations.", no_args_is_help=True, rich_markup_mode=None)
 members = typer.Typer(help="Who is in which organization.", no_args_is_help=True, rich_markup_mode=None)
 credits_ = typer.Typer(help="Credits.", no_args_is_help=True, rich_markup_mode=None)
+ledger = typer.Typer(help="The books.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="API keys and management keys.", no_args_is_help=True, rich_markup_mode=None)
 for name, group in (
     ("users", users),
@@ -29,6 +30,7 @@ for name, group in (
     ("members", members),
     ("credits", credits_),
     ("keys", keys),
+    ("ledger", ledger),
 ):
     app.add_typer(group, name=name)
 
@@ -254,6 +256,14 @@ def credits_grant(
         transfer=transfer,
     )
     answer(result, as_json=as_json, text=f"Granted {result['amount']} ({result['transfer']}).")
+
+
+@ledger.command("verify", epilog=_example("bursar ledger verify --data-dir ./data --json"))
+def ledger_verify(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Add everything up again, beside a running server or without one. Exits with 1 on drift, with 2 when it could not look."""
+    from bursar.cli import _ledger
+
+    _ledger.run(data_dir=data_dir, as_json=as_json)
 
 
 @keys.command("add", epilog=_example("bursar keys add --organization acme --email ana@example.com --name ci"))

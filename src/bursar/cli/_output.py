@@ -23,7 +23,12 @@ def answer(result: dict[str, Any], *, as_json: bool, text: str) -> None:
 
 def fail(error: BursarError, *, as_json: bool) -> NoReturn:
     """Says what is wrong and what to do about it, and exits."""
-    code = EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_REFUSED
+    say(error, as_json=as_json)
+    sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_REFUSED)
+
+
+def say(error: BursarError, *, as_json: bool) -> None:
+    """What is wrong, and what to do about it."""
     if as_json:
         about = {"name": error.name, "message": error.sentence, "remedy": error.remedy}
         print(json.dumps({"error": about}), flush=True)
@@ -31,7 +36,6 @@ def fail(error: BursarError, *, as_json: bool) -> NoReturn:
         print(f"bursar: {error.sentence}", file=sys.stderr)
         if error.remedy and error.remedy not in error.sentence:
             print(f"        {error.remedy}", file=sys.stderr)
-    sys.exit(code)
 
 
 @contextmanager

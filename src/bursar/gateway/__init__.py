@@ -18,6 +18,7 @@ from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
+from bursar.gateway._look import JournalState, look_at_journal
 from bursar.gateway._order import Condition
 from bursar.gateway._performance import Percentiles, Performance
 from bursar.gateway._pipeline import SKINS, Gateway
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidPreference",
     "InvalidRequest",
     "JournalFunds",
+    "JournalState",
     "KeyCaller",
     "LeaseSizes",
     "Leases",
@@ -84,5 +86,6 @@ __all__ = [
     "encode",
     "find_variant",
     "json_refusal",
+    "look_at_journal",
     "recover_holds",
 ]

@@ -9,17 +9,18 @@ from msgspec.structs import replace
 from bursar import activity, keys, ledger
 from bursar.activity import Generation
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, WorkerId
-from bursar.kernel.money import Nanos
+from bursar.kernel.money import ZERO, Nanos
 from bursar.ledger import Allowance, Applied, Batch, HoldState, Settlement, subjects_of
 from bursar.storage import Tx
 
 
 async def apply_settlement(tx: Tx, generation: Generation) -> Nanos | None:
-    """Charges `generation.cost_nanos`, at most what is held; returns what was charged, None if it had been resolved before."""
+    """Charges `generation.cost_nanos`, at most what is held or available, and books the rest as the house's loss; returns what was charged, None if it had been resolved before."""
     charged = await ledger.settle_hold(tx, generation.owner_id, generation.id, generation.cost_nanos)
     if charged is None:
         return None
-    await _record(tx, replace(generation, cost_nanos=charged))
+    lost = Nanos(generation.cost_nanos - charged)
+    await _record(tx, replace(generation, cost_nanos=charged, house_nanos=lost))
     return charged
 
 
@@ -27,7 +28,7 @@ async def apply_void(tx: Tx, generation: Generation, state: HoldState) -> bool:
     """Gives the hold back whole; whether this call did it."""
     if not await ledger.void_hold(tx, generation.owner_id, generation.id, state):
         return False
-    await _record(tx, replace(generation, cost_nanos=Nanos(0)))
+    await _record(tx, replace(generation, cost_nanos=ZERO))
     return True
 
 
@@ -57,12 +58,16 @@ async def apply_settlements(
             subjects_of(each.owner_id, each.key_id, each.user_id),
             each.created_at,
             taken.get(each.id, ()),
+            beyond=each.house_nanos,
         )
         for each in generations
     ]
     settled = {each.id for each in generations} - {each.id for each in fresh}
     applied = await ledger.apply_batch(tx, worker, Batch(first_lsn, last_lsn, settlements), settled=settled)
-    costs = [replace(each, cost_nanos=applied.charged.get(each.id, Nanos(0))) for each in fresh]
+    costs = [
+        replace(each, cost_nanos=applied.charged.get(each.id, ZERO), house_nanos=applied.lost.get(each.id, ZERO))
+        for each in fresh
+    ]
     await activity.lower_costs(tx, [each for each, row in zip(costs, fresh, strict=True) if each != row])
     await activity.roll_up(tx, costs)
     used: dict[tuple[OwnerId, KeyId], datetime] = {}

@@ -151,8 +151,11 @@ class DatabaseFunds:
                 "%s cost more than was held for it: is %s priced right?", generation.id, generation.endpoint_id
             )
 
+        # What is beyond the hold may be the house's to bear, whose accounts no owner's scope reaches.
+        scope = SYSTEM if generation.cost_nanos > hold.amount else Scope(hold.owner)
+
         async def once(row: Generation) -> Nanos:
-            async with self._database.begin(Scope(hold.owner)) as tx:
+            async with self._database.begin(scope) as tx:
                 charged = await apply_settlement(tx, row)
                 if charged is not None:
                     return charged

@@ -86,9 +86,9 @@ class JournaledProgress(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_intent = msgspec.msgpack.Decoder(JournaledIntent).decode
+decode_intent = msgspec.msgpack.Decoder(JournaledIntent).decode
 _decode_progress = msgspec.msgpack.Decoder(JournaledProgress).decode
-_decode_generation = msgspec.msgpack.Decoder(Generation).decode
+decode_generation = msgspec.msgpack.Decoder(Generation).decode
 
 
 class JournalFunds:
@@ -221,7 +221,8 @@ class JournalFunds:
         await self._journal.close()
 
     async def _end(self, kind: Kind, hold: Hold, generation: Generation, charged: Nanos) -> int:
-        row = msgspec.structs.replace(generation, cost_nanos=charged)
+        lost = Nanos(generation.cost_nanos - charged) if kind is Kind.SETTLE else Nanos(0)
+        row = msgspec.structs.replace(generation, cost_nanos=charged, house_nanos=lost)
         payload = _encode(row)
         while True:
             try:
@@ -253,13 +254,13 @@ class JournalFunds:
         progress: dict[GenerationId, JournaledProgress] = {}
         for record in self._records(watermark):
             if record.kind == Kind.INTENT:
-                intent = _decode_intent(record.payload)
+                intent = decode_intent(record.payload)
                 intents[intent.generation] = intent
             elif record.kind == Kind.PROGRESS:
                 so_far = _decode_progress(record.payload)
                 progress[so_far.generation] = so_far
             elif record.kind in (Kind.SETTLE, Kind.VOID):
-                row = _decode_generation(record.payload)
+                row = decode_generation(record.payload)
                 intents.pop(row.id, None)
                 if record.lsn > watermark:
                     self._owed.append((record.lsn, row))

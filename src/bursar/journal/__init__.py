@@ -20,6 +20,7 @@ from bursar.journal._format import Record
 from bursar.journal._journal import Journal
 from bursar.journal._limits import JournalLimits
 from bursar.journal._syncer import Syncer, ThreadSyncer
+from bursar.journal._view import JournalView, journal_folders
 
 __all__ = [
     "Closeable",
@@ -35,10 +36,12 @@ __all__ = [
     "JournalOfAnother",
     "JournalTooNew",
     "JournalUnusable",
+    "JournalView",
     "RealDisk",
     "Record",
     "RecordTooLarge",
     "RecordsMissing",
     "Syncer",
     "ThreadSyncer",
+    "journal_folders",
 ]

@@ -12,9 +12,33 @@ from bursar.ledger._allowances import (
     set_limit,
 )
 from bursar.ledger._batches import Applied, WatermarkGap, apply_batch, was_applied
+from bursar.ledger._chain import verify_chains
+from bursar.ledger._corrections import (
+    CannotCorrect,
+    Correction,
+    CorrectionDecided,
+    CorrectionState,
+    NoSuchCorrection,
+    NoSuchTransfer,
+    confirm_correction,
+    find_correction,
+    list_corrections,
+    propose_correction,
+    withdraw_correction,
+)
 from bursar.ledger._holds import HoldState, OpenHold, extend_hold, list_open_holds, open_hold, settle_hold, void_hold
 from bursar.ledger._leases import Lease, WorkerAlive, forget_worker, lease, list_leases, return_all, return_lease
-from bursar.ledger._rules import CHAIN_START, Account, Batch, Settlement, Transfer, TransferKind, chain_after
+from bursar.ledger._rules import (
+    CHAIN_START,
+    Account,
+    Batch,
+    Outcome,
+    Settlement,
+    Transfer,
+    TransferKind,
+    chain_after,
+    contents_of,
+)
 from bursar.ledger._store import (
     Balance,
     BalanceTooLarge,
@@ -26,7 +50,17 @@ from bursar.ledger._store import (
     list_transfers,
     post,
 )
-from bursar.ledger._verify import Verification, verify
+from bursar.ledger._verify import (
+    OWNERS_AT_ONCE,
+    Difference,
+    Findings,
+    Progress,
+    Verification,
+    between,
+    owner_pages,
+    unheard,
+    verify,
+)
 from bursar.ledger._windows import Allowance, Limit, Period, subjects_of, window_end, window_start
 from bursar.ledger._workers import (
     NoSuchWorker,
@@ -40,12 +74,19 @@ from bursar.ledger._workers import (
 
 __all__ = [
     "CHAIN_START",
+    "OWNERS_AT_ONCE",
     "Account",
     "Allowance",
     "Applied",
     "Balance",
     "BalanceTooLarge",
     "Batch",
+    "CannotCorrect",
+    "Correction",
+    "CorrectionDecided",
+    "CorrectionState",
+    "Difference",
+    "Findings",
     "HoldState",
     "InsufficientFunds",
     "Lease",
@@ -53,10 +94,14 @@ __all__ = [
     "LimitChanged",
     "LimitReached",
     "LimitUse",
+    "NoSuchCorrection",
+    "NoSuchTransfer",
     "NoSuchWorker",
     "OpenHold",
+    "Outcome",
     "Period",
     "PostedTransfer",
+    "Progress",
     "Settlement",
     "Transfer",
     "TransferConflict",
@@ -69,20 +114,27 @@ __all__ = [
     "apply_batch",
     "balance",
     "balances",
+    "between",
     "chain_after",
+    "confirm_correction",
+    "contents_of",
     "extend_hold",
+    "find_correction",
     "find_worker",
     "forget_worker",
     "lease",
     "lease_allowance",
     "limit_uses",
+    "list_corrections",
     "list_leases",
     "list_limits",
     "list_open_holds",
     "list_transfers",
     "list_workers",
     "open_hold",
+    "owner_pages",
     "post",
+    "propose_correction",
     "register_worker",
     "remove_limit",
     "return_all",
@@ -92,9 +144,12 @@ __all__ = [
     "settle_hold",
     "subjects_of",
     "touch_worker",
+    "unheard",
     "verify",
+    "verify_chains",
     "void_hold",
     "was_applied",
     "window_end",
     "window_start",
+    "withdraw_correction",
 ]

@@ -230,16 +230,15 @@ async def count_used(
     )
 
 
-async def allowances_apart(snapshot: Snapshot) -> int:
-    """By how many nanos what is handed out of the allowances differs from their leases; 0 when all is well."""
+async def allowances_apart(snapshot: Snapshot) -> Sequence[tuple[str, int]]:
+    """Which allowances differ in what is handed out of them from their leases, and by how many nanos; none when all is well."""
     key = [_allowances.c[name] for name in _KEY]
     kept = select(*key, _allowances.c.leased_nanos.label("amount"))
     parts = select(*(_leases.c[name] for name in _KEY), (-_leases.c.amount_nanos).label("amount"))
     both = union_all(kept, parts).subquery()
-    each = (
-        select(func.abs(func.sum(both.c.amount)).label("apart")).group_by(*(both.c[name] for name in _KEY)).subquery()
-    )
-    return int(await snapshot.scalar(select(func.coalesce(func.sum(each.c.apart), 0))))
+    names, apart = [both.c[name] for name in _KEY], func.sum(both.c.amount)
+    rows = await snapshot.all(select(*names, apart).group_by(*names).having(apart != 0))
+    return [(" ".join(map(str, row[:-1])), int(row[-1])) for row in map(tuple, rows)]
 
 
 async def _lock_charges(tx: Tx, owner: OwnerId) -> None:

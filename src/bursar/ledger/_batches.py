@@ -6,30 +6,35 @@
 4. The charges are inserted under ids that derive from the generations; balances and leases change by those that were new, in one
    statement for all owners together, in the order in which everybody locks accounts.
 5. What was charged counts for the limits of its key, user and owner, and lowers what the worker has leased of them.
-6. Watermark and chain move in the same transaction.
+6. What nobody could pay is booked as the house's loss.
+7. The batch is kept with its hash; watermark and chain move in the same transaction.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BigInteger, Table, bindparam, select, update
 
 from bursar.kernel.errors import Conflict
-from bursar.kernel.ids import GenerationId, OwnerId, WorkerId
-from bursar.kernel.money import NANOS_MAX, Nanos
+from bursar.kernel.ids import SYSTEM_OWNER, GenerationId, OwnerId, WorkerId
+from bursar.kernel.money import NANOS_MAX, ZERO, Nanos
 from bursar.ledger import tables
 from bursar.ledger._allowances import Charged, count_used
 from bursar.ledger._leases import leases_of
 from bursar.ledger._rules import (
     Account,
     Batch,
+    Outcome,
     Settlement,
     Transfer,
     TransferKind,
     chain_after,
+    charge_id,
+    contents_of,
+    loss_of,
     net_changes,
     share_out,
 )
@@ -41,6 +46,7 @@ from bursar.storage import Tx
 _accounts = tables.accounts
 _transfers = tables.transfers
 _workers = tables.workers
+_batches = tables.batches
 
 
 class WatermarkGap(Conflict):
@@ -50,10 +56,12 @@ class WatermarkGap(Conflict):
 @dataclass(frozen=True)
 class Applied:
     """`charged`: the generations that this batch settled, with what was really charged (0 included). `shortfall`: what of their
-    charges nobody could pay, where that is more than 0: the house's loss."""
+    charges nobody could pay, where that is more than 0. `lost`: that and what was known before to be beyond, as it was booked: the
+    house's loss."""
 
     charged: Mapping[GenerationId, Nanos]
     shortfall: Mapping[GenerationId, Nanos]
+    lost: Mapping[GenerationId, Nanos] = field(default_factory=dict)
 
 
 async def was_applied(tx: Tx, worker: WorkerId, first_lsn: int, last_lsn: int) -> bool:
@@ -79,17 +87,54 @@ async def apply_batch(
             asked.setdefault(settlement.generation, settlement)
     charged = await _charge(tx, worker, list(asked.values()))
     await _count(tx, worker, asked, charged)
+    missing = {name: Nanos(asked[name].charge - paid) for name, paid in charged.items()}
+    lost = await _book_losses(
+        tx,
+        [
+            loss_of(asked[name].owner, name, Nanos(amount + asked[name].beyond))
+            for name, amount in missing.items()
+            if amount + asked[name].beyond
+        ],
+    )
+    outcomes = [
+        Outcome(asked[name].owner, name, charged[name], lost.get(name, ZERO)) for name in asked if name in charged
+    ]
+    await _keep(tx, before, batch, outcomes)
+    return Applied(charged, {name: amount for name, amount in missing.items() if amount}, lost)
+
+
+async def _book_losses(tx: Tx, losses: Sequence[Transfer]) -> dict[GenerationId, Nanos]:
+    """What was booked, by generation. The house's accounts are changed after all others, so that nobody who waits for them is
+    waited for."""
+    posted = [transfer for transfer, is_new in await insert(tx, losses) if is_new]
+    await _add_each(
+        tx,
+        tables.accounts,
+        [{"owner_id": owner, "account": name.value, "change": change} for owner, name, change in net_changes(posted)],
+    )
+    return {GenerationId(transfer.reference or ""): transfer.amount for transfer in posted}
+
+
+async def _keep(tx: Tx, worker: Worker, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    """The next link of the worker's chain, and its watermark."""
+    contents = contents_of(outcomes)
+    chain = chain_after(worker.chain, worker.id, batch.first_lsn, batch.last_lsn, contents)
     await tx.execute(
-        update(_workers)
-        .where(_workers.c.worker == worker)
-        .values(
-            watermark=batch.last_lsn,
-            chain=chain_after(before.chain, worker, batch),
-            batches=_workers.c.batches + 1,
+        _batches.insert().values(
+            worker=worker.id,
+            first_lsn=batch.first_lsn,
+            last_lsn=batch.last_lsn,
+            previous=worker.chain,
+            hash=chain,
+            contents=contents,
+            at=tx.now,
         )
     )
-    missing = {name: Nanos(asked[name].charge - paid) for name, paid in charged.items()}
-    return Applied(charged, {name: amount for name, amount in missing.items() if amount})
+    await tx.execute(
+        update(_workers)
+        .where(_workers.c.worker == worker.id)
+        .values(watermark=batch.last_lsn, chain=chain, batches=_workers.c.batches + 1)
+    )
 
 
 async def _count(
@@ -164,7 +209,7 @@ async def _lock_accounts(tx: Tx, owners: Sequence[OwnerId]) -> dict[OwnerId, int
 
 async def _not_charged_yet(tx: Tx, owner: OwnerId, settlements: Sequence[Settlement]) -> list[Settlement]:
     """Those without a transfer; a charge of 0 never has one."""
-    names = [_name(each.generation) for each in settlements]
+    names = [charge_id(each.generation) for each in settlements]
     rows = await tx.all(select(_transfers.c.id).where(_transfers.c.owner_id == owner, _transfers.c.id.in_(names)))
     known = {row.id for row in rows}
     return [each for each, name in zip(settlements, names, strict=True) if name not in known or not each.charge]
@@ -209,8 +254,8 @@ async def _add_each(tx: Tx, table: Table, rows: Sequence[Mapping[str, Any]]) -> 
         insert_row.on_conflict_do_update(
             index_elements=key, set_={amount.name: amount + bindparam("change", type_=BigInteger)}
         ),
-        # No row may begin below zero, not even in a proposal that is dropped because the row is there.
-        [{**row, "first": max(row["change"], 0)} for row in rows],
+        # No owner's row may begin below zero, not even in a proposal that is dropped because the row is there.
+        [{**row, "first": row["change"] if row["owner_id"] == SYSTEM_OWNER else max(row["change"], 0)} for row in rows],
     )
 
 
@@ -229,14 +274,10 @@ def _cover(owner: OwnerId, worker: WorkerId, settlements: Sequence[Settlement], 
     raise ValueError("there is nothing to cover")
 
 
-def _name(generation: GenerationId) -> str:
-    return f"{TransferKind.CHARGE.value}-{generation}"
-
-
 def _transfer(settlement: Settlement, amount: Nanos) -> Transfer:
     return Transfer(
         settlement.owner,
-        _name(settlement.generation),
+        charge_id(settlement.generation),
         TransferKind.CHARGE,
         Account.LEASED,
         Account.SPENT,

@@ -21,7 +21,7 @@ from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
 from bursar.ledger._allowances import Charged, count_used, extend_reserve, give_back_all, reserve_allowances
-from bursar.ledger._rules import Account, Transfer, TransferKind
+from bursar.ledger._rules import Account, Transfer, TransferKind, loss_of
 from bursar.ledger._store import lock_credits, post
 from bursar.ledger._windows import subjects_of
 from bursar.storage import Snapshot, Tx
@@ -94,7 +94,8 @@ async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: N
 
 async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:
     """Charges what the request cost and gives the rest back. A cost above the hold is covered from what is available, as far
-    as that goes; the rest is the house's.
+    as that goes; the rest is booked as the house's loss
+    (in system scope then: no owner's reaches the house's accounts).
 
     Returns what was charged, or None when the hold had been resolved before: then nothing happens.
     """
@@ -140,6 +141,8 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
         await give_back_all(tx, generation, owner)
     counted = Charged(owner, subjects_of(owner, hold.key, hold.user), hold.opened_at, charged)
     await count_used(tx, [counted], {}, None)
+    if charge > charged:  # by itself and last, so that nobody who waits for the house's accounts is waited for
+        await post(tx, [loss_of(owner, generation, Nanos(charge - charged))])
     return charged
 
 

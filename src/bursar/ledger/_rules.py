@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bursar.kernel.ids import SYSTEM_OWNER, GenerationId, OwnerId, WorkerId
-from bursar.kernel.money import NANOS_MAX, Nanos
+from bursar.kernel.money import NANOS_MAX, ZERO, Nanos
 from bursar.ledger._windows import Allowance
 
 
@@ -25,6 +25,12 @@ class Account(StrEnum):
     """The far side of credits that were bought."""
     GRANTS = "system:grants"
     """The far side of credits the operator gave."""
+    CORRECTIONS = "system:corrections"
+    """The far side of corrections."""
+    LOSSES = "system:losses"
+    """The far side of what the house bore itself."""
+    HOUSE = "system:house"
+    """What requests cost beyond what anybody paid: the house's loss, in all."""
 
     @property
     def is_system(self) -> bool:
@@ -46,6 +52,10 @@ class TransferKind(StrEnum):
     """credits → leased: a worker's share. The reference is the worker."""
     RETURN = "return"
     """leased → credits: what a worker does not need. The reference is the worker."""
+    CORRECTION = "correction"
+    """Reverses a transfer, or a part of it, between credits and system:corrections. The reference is that transfer."""
+    LOSS = "loss"
+    """system:losses → system:house: what of a request's cost nobody could pay. The reference is the generation."""
 
 
 TRANSFER_ID_CHARACTERS_MAX = 48
@@ -97,7 +107,8 @@ class Settlement:
     """What a generation is to be charged, in nanos; 0 settles it as well.
 
     `subjects` are who may have a limit that it counts for (its key, its user, its owner), in the window of `at`, when it was intended.
-    `taken` are the allowances of which the worker has spent the charge.
+    `taken` are the allowances of which the worker has spent the charge. `beyond` is what it cost besides and is not asked for: the
+    worker knew that nobody could pay it.
     """
 
     owner: OwnerId
@@ -106,10 +117,11 @@ class Settlement:
     subjects: Sequence[str] = ()
     at: datetime | None = None
     taken: Sequence[Allowance] = ()
+    beyond: Nanos = ZERO
 
     def __post_init__(self) -> None:
-        if not 0 <= self.charge <= NANOS_MAX:
-            raise ValueError(f"a charge is a 64-bit amount, not {self.charge}")
+        if not 0 <= self.charge <= NANOS_MAX - self.beyond or self.beyond < 0:
+            raise ValueError(f"a charge is a 64-bit amount, not {self.charge} and {self.beyond}")
 
 
 @dataclass(frozen=True)
@@ -127,16 +139,49 @@ class Batch:
             )
 
 
-def chain_after(previous: str, worker: WorkerId, batch: Batch) -> str:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch did to one generation, in nanos: `charged` its owner, `lost` by the house."""
+
+    owner: OwnerId
+    generation: GenerationId
+    charged: Nanos
+    lost: Nanos = ZERO
+
+
+def contents_of(outcomes: Iterable[Outcome]) -> str:
+    """A line for each: owner, generation, nanos charged, nanos lost. What is kept of a batch, and goes into its hash."""
+    return "".join(f"{each.owner} {each.generation} {each.charged} {each.lost}\n" for each in outcomes)
+
+
+def outcomes_in(contents: str) -> list[Outcome]:
+    """Raises `ValueError` for what `contents_of` did not write."""
+    outcomes = []
+    for line in contents.splitlines():
+        owner, generation, charged, lost = line.split(" ")
+        outcomes.append(Outcome(OwnerId(owner), GenerationId(generation), Nanos(int(charged)), Nanos(int(lost))))
+    return outcomes
+
+
+def chain_after(previous: str, worker: WorkerId, first_lsn: int, last_lsn: int, contents: str) -> str:
     """The hash of a batch and of all before it: SHA-256, in hexadecimal, over UTF-8 lines that each end in a newline.
 
     1. the hash before it, `CHAIN_START` for the first;
     2. worker, first record, last record, with a space between them;
-    3. for each settlement, in its order and as it was asked for: owner, generation, charge in nanos.
+    3. `contents_of` what it did, to every generation that it settled, in their order.
     """
-    lines = [previous, f"{worker} {batch.first_lsn} {batch.last_lsn}"]
-    lines += [f"{each.owner} {each.generation} {each.charge}" for each in batch.settlements]
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    return hashlib.sha256(f"{previous}\n{worker} {first_lsn} {last_lsn}\n{contents}".encode()).hexdigest()
+
+
+def charge_id(generation: GenerationId) -> str:
+    """The name of a generation's charge, whoever posts it: there is one at most."""
+    return f"{TransferKind.CHARGE.value}-{generation}"
+
+
+def loss_of(owner: OwnerId, generation: GenerationId, amount: Nanos) -> Transfer:
+    """What the house bears of a generation; there is one at most."""
+    name = f"{TransferKind.LOSS.value}-{generation}"
+    return Transfer(owner, name, TransferKind.LOSS, Account.LOSSES, Account.HOUSE, amount, reference=generation)
 
 
 def share_out(charges: Sequence[Nanos], leased: int, credits_left: int) -> tuple[list[Nanos], Nanos]:

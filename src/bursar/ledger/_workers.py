@@ -31,7 +31,8 @@ class WorkerStopped(Conflict):
 
 @dataclass(frozen=True)
 class Worker:
-    """`watermark` is the last journal record that was applied (0: none), `chain` the hash of the last of `batches` batches.
+    """`watermark` is the last journal record that was applied (0: none), `chain` the hash of the last of `batches` batches, the first
+    `batches_unkept` of which were applied before batches were kept.
 
     `stopped_at` says since when it has no leases and may take none.
     """
@@ -44,6 +45,7 @@ class Worker:
     started_at: datetime
     seen_at: datetime
     stopped_at: datetime | None
+    batches_unkept: int = 0
 
 
 class Lock(Enum):
@@ -105,4 +107,5 @@ def _worker(row: Any) -> Worker:
         row.started_at,
         row.seen_at,
         row.stopped_at,
+        row.batches_unkept,
     )

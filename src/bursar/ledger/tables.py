@@ -74,6 +74,7 @@ workers = Table(
     Column("watermark", BigInteger, nullable=False),
     Column("chain", String(64), nullable=False),
     Column("batches", BigInteger, nullable=False),
+    Column("batches_unkept", BigInteger, nullable=False, server_default="0"),
     Column("started_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
     Column("stopped_at", UtcTime),
@@ -81,7 +82,43 @@ workers = Table(
     sqlite_with_rowid=False,
 )
 """How far each worker's journal was applied. A watermark never goes back and a worker is never deleted (triggers refuse): either
-would apply settlements twice. Times are the database's."""
+would apply settlements twice. Times are the database's. `batches_unkept` of its first batches were applied by a version that did not
+keep them in `batches`."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("worker", String(40), primary_key=True),
+    Column("first_lsn", BigInteger, primary_key=True),
+    Column("last_lsn", BigInteger, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("contents", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("first_lsn >= 1 AND last_lsn >= first_lsn", name="in_order"),
+    sqlite_with_rowid=False,
+)
+"""What each applied batch did (`contents_of`), with the hash over that and over the batch before it: a charge that was changed, and
+which one, can be told. Never updated, never deleted (triggers refuse)."""
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("id", String(48), primary_key=True),
+    Column("corrects", String(48), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("proposed_by", String(40)),
+    Column("proposed_at", UtcTime, nullable=False),
+    Column("decided_by", String(40)),
+    Column("decided_at", UtcTime),
+    CheckConstraint("amount_nanos > 0", name="positive"),
+    Index("ix_corrections_corrects", "owner_id", "corrects"),
+    sqlite_with_rowid=False,
+)
+"""What an operator proposes to correct; confirmed, it becomes the transfer of the same id."""
 
 limits = Table(
     "limits",

@@ -10,6 +10,7 @@ from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
 from bursar.reports.settlements import Settlement, settlements
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
+from bursar.reports.verify import verify_all
 
 __all__ = [
     "NO_KEY",
@@ -48,4 +49,5 @@ __all__ = [
     "resolve_context",
     "settlements",
     "usage",
+    "verify_all",
 ]

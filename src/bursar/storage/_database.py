@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Executable, Row, Table, event, text
 from sqlalchemy.engine import URL, Connection, make_url
@@ -191,10 +192,15 @@ class Tx(Snapshot):
 
 
 class Database:
-    """One database for everything. `node` names this process's data directory among several nodes on one database."""
+    """One database for everything. `node` names this process's data directory among several nodes on one database. `read_only` is for
+    whoever looks beside a server: on SQLite the file is opened so that it cannot be written."""
 
-    def __init__(self, url: str, *, clock: Clock, sealer: Sealer, node: str) -> None:
+    def __init__(self, url: str, *, clock: Clock, sealer: Sealer, node: str, read_only: bool = False) -> None:
         self.url = _parsed(url)
+        if read_only and self.url.get_backend_name() == "sqlite":
+            self.url = self.url.set(
+                database=f"file:{quote(self.url.database or '')}", query={"mode": "ro", "uri": "true"}
+            )
         self.clock = clock
         self.sealer = sealer
         self.node = node
@@ -295,7 +301,7 @@ def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
         for pragma in (
-            "journal_mode=WAL",
+            *(() if url.query.get("mode") == "ro" else ("journal_mode=WAL",)),
             "synchronous=FULL",
             "foreign_keys=ON",
             "busy_timeout=5000",

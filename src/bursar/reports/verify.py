@@ -1,0 +1,189 @@
+"""All laws of money at once: the ledger's own, its chains of batches, and that the activity says the same as the ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    func,
+    literal,
+    literal_column,
+    select,
+    type_coerce,
+    union_all,
+)
+
+from bursar import ledger
+from bursar.activity import tables as activity_tables
+from bursar.ledger import (
+    OWNERS_AT_ONCE,
+    CorrectionState,
+    Difference,
+    Findings,
+    Progress,
+    TransferKind,
+    Verification,
+    between,
+    owner_pages,
+    unheard,
+)
+from bursar.ledger import tables as ledger_tables
+from bursar.reports.billing import DAY_MICROSECONDS
+from bursar.storage import Snapshot
+
+_generations = activity_tables.generations
+_hours = activity_tables.usage_hours
+_transfers = ledger_tables.transfers
+_accounts = ledger_tables.accounts
+_corrections = ledger_tables.corrections
+
+_NO_KEY: ColumnElement[str] = literal_column("''")
+_EPOCH = date(1970, 1, 1)
+PER_PAGE_MAX = 100
+"""So many differences of one law and one page of owners are read."""
+
+
+@dataclass(frozen=True)
+class _Law:
+    """`rows` gives (subject…, kept, counted) where the two differ."""
+
+    name: str
+    sentence: str
+    rows: Select[Any]
+
+
+async def verify_all(snapshot: Snapshot, progress: Progress = unheard) -> Verification:
+    """Reads every transfer, batch, generation and roll-up, in one snapshot; `drift` and `differences` are of all laws. In system scope."""
+    books = await ledger.verify(snapshot, progress)
+    chains = await ledger.verify_chains(snapshot, progress)
+    activity = await _verify_activity(snapshot, progress)
+    named = [*books.differences, *chains.named, *activity.named]
+    return replace(
+        books,
+        drift=books.drift + chains.drift + activity.drift,
+        differences=named,
+        difference_count=books.difference_count + chains.count + activity.count,
+    )
+
+
+async def _verify_activity(snapshot: Snapshot, progress: Progress) -> Findings:
+    found = Findings()
+    of = int(await snapshot.scalar(select(func.count(func.distinct(_accounts.c.owner_id)))))
+    done = 0
+    async for after, last in owner_pages(snapshot):
+        for law in _laws(after, last):
+            for row in await snapshot.all(law.rows.limit(PER_PAGE_MAX)):
+                values = tuple(row)
+                found.add(_difference(law, values[:-2], int(values[-2] or 0), int(values[-1] or 0)))
+        done += OWNERS_AT_ONCE
+        progress("activity", min(done, of), of)
+    return found
+
+
+def _difference(law: _Law, subject: Sequence[Any], kept: int, counted: int) -> Difference:
+    named = " ".join(
+        f"{_EPOCH + timedelta(days=part)}" if isinstance(part, int) else part or "(no key)" for part in subject
+    )
+    return Difference(law.name, named, law.sentence.format(kept=kept, counted=counted), kept, counted)
+
+
+def _laws(after: str, last: str | None) -> Sequence[_Law]:
+    mine = between(_generations.c.owner_id, after, last)
+    return (
+        _Law(
+            "activity",
+            "the activity of that day says {kept}, the charges make {counted}",
+            _by_day(mine, _generations.c.cost_nanos, TransferKind.CHARGE),
+        ),
+        _Law(
+            "losses",
+            "the activity of that day says the house lost {kept}, the entries make {counted}",
+            _by_day(mine, _generations.c.house_nanos, TransferKind.LOSS),
+        ),
+        _Law("charge", "the activity says {kept}, the charge is {counted}", _without_generation(after, last)),
+        _Law("correction", "the entry is {kept}, of what was confirmed {counted}", _unconfirmed(after, last)),
+        _Law("roll-up", "the sums of that day say {kept}, its requests make {counted}", _rolled_up(after, last)),
+    )
+
+
+def _day(moment: ColumnElement[Any]) -> ColumnElement[int]:
+    return type_coerce(moment, BigInteger) // DAY_MICROSECONDS
+
+
+def _by_day(mine: ColumnElement[bool], cost: ColumnElement[int], kind: TransferKind) -> Select[Any]:
+    """By owner, key and day: what the generations say, and the entries of that kind that belong to them."""
+    entry = and_(
+        _transfers.c.owner_id == _generations.c.owner_id,
+        _transfers.c.id == literal(f"{kind.value}-") + _generations.c.id,
+    )
+    day, key = _day(_generations.c.created_at), func.coalesce(_generations.c.key_id, _NO_KEY)
+    kept, counted = func.sum(cost), func.sum(func.coalesce(_transfers.c.amount_nanos, 0))
+    return (
+        select(_generations.c.owner_id, key.label("key"), day.label("day"), kept, counted)
+        .select_from(_generations)
+        .join(_transfers, entry, isouter=True)
+        .where(mine)
+        .group_by(_generations.c.owner_id, "key", "day")
+        .having(kept != counted)
+    )
+
+
+def _without_generation(after: str, last: str | None) -> Select[Any]:
+    """Charges and losses of requests that the activity does not know."""
+    known = (
+        select(_generations.c.id)
+        .where(_generations.c.owner_id == _transfers.c.owner_id, _generations.c.id == _transfers.c.reference)
+        .exists()
+    )
+    return select(_transfers.c.owner_id, _transfers.c.id, literal(0), _transfers.c.amount_nanos).where(
+        between(_transfers.c.owner_id, after, last),
+        _transfers.c.kind.in_((TransferKind.CHARGE.value, TransferKind.LOSS.value)),
+        ~known,
+    )
+
+
+def _unconfirmed(after: str, last: str | None) -> Select[Any]:
+    """Corrections that were posted and do not stand as confirmed, or otherwise."""
+    same = and_(
+        _corrections.c.owner_id == _transfers.c.owner_id,
+        _corrections.c.id == _transfers.c.id,
+        _corrections.c.state == CorrectionState.POSTED.value,
+    )
+    confirmed = func.coalesce(_corrections.c.amount_nanos, 0)
+    return (
+        select(_transfers.c.owner_id, _transfers.c.id, _transfers.c.amount_nanos, confirmed)
+        .select_from(_transfers)
+        .join(_corrections, same, isouter=True)
+        .where(
+            between(_transfers.c.owner_id, after, last),
+            _transfers.c.kind == TransferKind.CORRECTION.value,
+            confirmed != _transfers.c.amount_nanos,
+        )
+    )
+
+
+def _rolled_up(after: str, last: str | None) -> Select[Any]:
+    """By owner, key and day: the sums that pages read, and what they are of."""
+
+    def side(table: Any, moment: ColumnElement[Any], kept: ColumnElement[Any], counted: ColumnElement[Any]) -> Any:
+        key = func.coalesce(table.c.key_id, _NO_KEY).label("key")
+        return select(
+            table.c.owner_id, key, _day(moment).label("day"), kept.label("kept"), counted.label("counted")
+        ).where(between(table.c.owner_id, after, last))
+
+    nothing = literal(0)
+    both = union_all(
+        side(_hours, _hours.c.hour, _hours.c.cost_nanos, nothing),
+        side(_generations, _generations.c.created_at, nothing, _generations.c.cost_nanos),
+    ).subquery()
+    kept, counted = func.sum(both.c.kept), func.sum(both.c.counted)
+    return (
+        select(both.c.owner_id, both.c.key, both.c.day, kept, counted)
+        .group_by(both.c.owner_id, both.c.key, both.c.day)
+        .having(kept != counted)
+    )
