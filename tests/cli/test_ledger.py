@@ -126,3 +126,27 @@ def test_where_it_cannot_look_it_says_so_and_exits_with_2(tmp_path: Path):
         env={"BURSAR_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"},
     ).refused(2)
     assert json.loads(gone.out)["error"]["name"] == "DatabaseUnavailable"
+
+
+def test_a_charge_is_corrected_in_two_steps_beside_a_running_server(tmp_path: Path):
+    data = tmp_path / "data"
+    with RunningServer(data_dir=data, args=["--pace", "0"]) as server:
+        charge = f"charge-{ask(server.api_base, server.api_key).json()['id']}"
+        slug, operator = server.organization["slug"], server.users[0]["email"]
+        eventually(lambda: bursar("ledger", "verify", "--data-dir", data, "--json").json["workers"][0]["batches"])
+        where = ("--data-dir", data, "--json")
+        made = bursar(
+            *("ledger", "correct", "--organization", slug, "--transfer", charge, "--reason", "it was slow"),
+            *("--operator", operator, *where),
+        ).succeeded()
+        identity = made.json["correction"]
+        done = bursar("ledger", "confirm", "--correction", identity, "--operator", operator, *where).refused(1)
+        assert "--alone" in done.json["error"]["remedy"]
+        done = bursar(
+            "ledger", "confirm", "--correction", identity, "--operator", operator, "--alone", *where
+        ).succeeded()
+        assert (done.json["corrects"], done.json["to"]) == (charge, "credits")
+        listed = bursar("ledger", "corrections", "--data-dir", data).succeeded()
+        assert f"{identity}  posted  " in listed.out
+        found = bursar("ledger", "verify", "--data-dir", data, "--json").succeeded().json
+        assert found["sums"]["USD"]["system:corrections"] == -made.json["amount_nanos"]

@@ -8,6 +8,14 @@ from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
+from bursar.actions.correct_transfer import (
+    NotAnOperator,
+    ReasonMissing,
+    SecondOperatorNeeded,
+    confirm_correction,
+    propose_correction,
+    withdraw_correction,
+)
 from bursar.actions.create_organization import create_organization
 from bursar.actions.grant_credits import grant_credits
 from bursar.actions.manage_keys import create_key, delete_key, set_key_disabled
@@ -19,17 +27,22 @@ from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verifi
 __all__ = [
     "EmailNotVerified",
     "InvalidSignIn",
+    "NotAnOperator",
     "PurchasesOff",
+    "ReasonMissing",
+    "SecondOperatorNeeded",
     "SignUpClosed",
     "add_member",
     "add_user",
     "become_operator",
+    "confirm_correction",
     "create_key",
     "create_organization",
     "delete_key",
     "grant_credits",
     "invite_operator",
     "make_sign_in_link",
+    "propose_correction",
     "receive_event",
     "rename_user",
     "require_own_address",
@@ -43,4 +56,5 @@ __all__ = [
     "sign_up",
     "start_purchase",
     "verify_email",
+    "withdraw_correction",
 ]

@@ -47,6 +47,8 @@ Organization = Annotated[
     str | None, typer.Option("--organization", help="The organization's slug.", show_default=False)
 ]
 
+Operator = Annotated[str, typer.Option("--operator", help="Your e-mail address, as an operator.")]
+
 
 def run() -> None:
     """The entry point of the command."""
@@ -264,6 +266,79 @@ def ledger_verify(data_dir: DataDir = None, as_json: Json = False) -> None:
     from bursar.cli import _ledger
 
     _ledger.run(data_dir=data_dir, as_json=as_json)
+
+
+@ledger.command(
+    "correct",
+    epilog=_example(
+        "bursar ledger correct --organization acme --transfer charge-gen-01k… --reason 'wrong price' --operator ana@example.com"
+    ),
+)
+def ledger_correct(
+    transfer: Annotated[str, typer.Option("--transfer", help="The transfer to reverse, or a part of it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; its owner reads it in the statement.")],
+    operator: Operator,
+    amount: Annotated[
+        str | None, typer.Option("--amount", help="Credits; all that is left of the transfer unless given.")
+    ] = None,
+    organization: Organization = None,
+    user: Annotated[str | None, typer.Option("--user", help="A person's e-mail address.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Propose a correction. Nothing moves until it is confirmed."""
+    result = _operate(
+        data_dir,
+        as_json,
+        "ledger.correct",
+        organization=organization,
+        email=user,
+        transfer=transfer,
+        amount=amount,
+        reason=reason,
+        operator=operator,
+    )
+    text = f"Proposed {result['amount']} ({result['correction']}). Now another operator confirms it:\n"
+    text += f"bursar ledger confirm --correction {result['correction']} --operator E-MAIL"
+    answer(result, as_json=as_json, text=text)
+
+
+@ledger.command("confirm", epilog=_example("bursar ledger confirm --correction tr_01k… --operator tomas@example.com"))
+def ledger_confirm(
+    correction: Annotated[str, typer.Option("--correction")],
+    operator: Operator,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="You proposed it, and are the installation's only operator.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Carry out a correction that another operator proposed."""
+    result = _operate(data_dir, as_json, "ledger.confirm", correction=correction, operator=operator, alone=alone)
+    answer(result, as_json=as_json, text=f"Moved {result['amount']} from {result['from']} to {result['to']}.")
+
+
+@ledger.command("withdraw", epilog=_example("bursar ledger withdraw --correction tr_01k… --operator ana@example.com"))
+def ledger_withdraw(
+    correction: Annotated[str, typer.Option("--correction")],
+    operator: Operator,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Drop a correction that was proposed."""
+    result = _operate(data_dir, as_json, "ledger.withdraw", correction=correction, operator=operator)
+    answer(result, as_json=as_json, text=f"Withdrew {result['correction']}.")
+
+
+@ledger.command("corrections", epilog=_example("bursar ledger corrections"))
+def ledger_corrections(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List corrections, proposed and posted."""
+    result = _operate(data_dir, as_json, "ledger.corrections")
+    lines = [
+        f"{each['correction']}  {each['state']}  {each['amount']} of {each['corrects']}: {each['reason']}"
+        for each in result["corrections"]
+    ]
+    answer(result, as_json=as_json, text="\n".join(lines) or "None yet.")
 
 
 @keys.command("add", epilog=_example("bursar keys add --organization acme --email ana@example.com --name ci"))

@@ -6,13 +6,14 @@ A command runs its operation in the server that holds the data directory, or by 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bursar import actions, identity, keys, organizations
+from bursar import actions, identity, keys, ledger, organizations
 from bursar.access import Actor, Role
 from bursar.app import Installation
 from bursar.kernel.errors import BursarError, InvalidInput
 from bursar.kernel.ids import OrganizationId, OwnerId
-from bursar.kernel.money import format_exact, parse_credits
+from bursar.kernel.money import Nanos, format_exact, parse_credits
 from bursar.keys import KeyKind
+from bursar.ledger import Correction
 from bursar.storage import SYSTEM
 
 Operation = Callable[..., Awaitable[dict[str, Any]]]
@@ -111,17 +112,75 @@ async def grant_credits(
     reason: str,
     transfer: str | None,
 ) -> dict[str, Any]:
-    try:
-        nanos = parse_credits(amount)
-    except ValueError as error:
-        raise InvalidOption(f"The amount cannot be used: {error}.", remedy="Write it like 25 or 0.50.") from None
-    if nanos <= 0:
-        raise InvalidOption("Grant more than nothing.", remedy="Write an amount like 25 or 0.50.")
+    nanos = _positive(amount)
     owner = await _owner(installation, organization, email)
     name = await actions.grant_credits(
         installation.database, OPERATOR, owner=owner, amount=nanos, reason=reason, transfer_id=transfer
     )
     return {"owner": owner, "transfer": name, "amount_nanos": nanos, "amount": format_exact(nanos)}
+
+
+async def propose_correction(
+    installation: Installation,
+    *,
+    organization: str | None,
+    email: str | None,
+    transfer: str,
+    amount: str | None,
+    reason: str,
+    operator: str,
+) -> dict[str, Any]:
+    made = await actions.propose_correction(
+        installation.database,
+        owner=await _owner(installation, organization, email),
+        transfer=transfer,
+        amount=None if amount is None else _positive(amount),
+        reason=reason,
+        operator=operator,
+    )
+    return _correction(made)
+
+
+async def confirm_correction(
+    installation: Installation, *, correction: str, operator: str, alone: bool
+) -> dict[str, Any]:
+    posted = await actions.confirm_correction(
+        installation.database, correction=correction, operator=operator, alone=alone
+    )
+    return {
+        "correction": posted.id,
+        "owner": posted.owner,
+        "corrects": posted.reference,
+        "from": posted.debit.value,
+        "to": posted.credit.value,
+        "amount_nanos": posted.amount,
+        "amount": format_exact(posted.amount),
+    }
+
+
+async def withdraw_correction(installation: Installation, *, correction: str, operator: str) -> dict[str, Any]:
+    return _correction(
+        await actions.withdraw_correction(installation.database, correction=correction, operator=operator)
+    )
+
+
+async def list_corrections(installation: Installation) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        return {"corrections": [_correction(each) for each in await ledger.list_corrections(snapshot)]}
+
+
+def _correction(made: Correction) -> dict[str, Any]:
+    return {
+        "correction": made.id,
+        "owner": made.owner,
+        "corrects": made.corrects,
+        "amount_nanos": made.amount,
+        "amount": format_exact(made.amount),
+        "reason": made.reason,
+        "state": made.state.value,
+        "proposed_by": made.proposed_by,
+        "decided_by": made.decided_by,
+    }
 
 
 async def add_key(
@@ -166,6 +225,10 @@ OPERATIONS: dict[str, Operation] = {
     "organizations.list": list_organizations,
     "members.add": add_member,
     "credits.grant": grant_credits,
+    "ledger.correct": propose_correction,
+    "ledger.confirm": confirm_correction,
+    "ledger.withdraw": withdraw_correction,
+    "ledger.corrections": list_corrections,
     "keys.add": add_key,
     "keys.disable": disable_key,
 }
@@ -190,6 +253,16 @@ async def _owner(installation: Installation, organization: str | None, email: st
             await actions.require_own_address(snapshot, user.id)
             return OwnerId(user.id)
     raise InvalidOption("Say for whom.", remedy="Use --organization SLUG or --user E-MAIL.")
+
+
+def _positive(amount: str) -> Nanos:
+    try:
+        nanos = parse_credits(amount)
+    except ValueError as error:
+        raise InvalidOption(f"The amount cannot be used: {error}.", remedy="Write it like 25 or 0.50.") from None
+    if nanos <= 0:
+        raise InvalidOption("The amount must be more than nothing.", remedy="Write an amount like 25 or 0.50.")
+    return nanos
 
 
 def _role(text: str) -> Role:

@@ -112,6 +112,12 @@ async def list_users(snapshot: Snapshot) -> Sequence[User]:
     return [_user(row) for row in await snapshot.all(select(_users).order_by(_users.c.id))]
 
 
+async def list_operators(snapshot: Snapshot) -> Sequence[User]:
+    """Oldest first."""
+    rows = await snapshot.all(select(_users).where(_users.c.is_operator).order_by(_users.c.id))
+    return [_user(row) for row in rows]
+
+
 async def has_operator(snapshot: Snapshot) -> bool:
     return bool(await snapshot.scalar(select(func.count()).select_from(_users).where(_users.c.is_operator)))
 

@@ -12,7 +12,7 @@ from bursar import ledger, payments
 from bursar.activity import tables as activity_tables
 from bursar.kernel.ids import OwnerId
 from bursar.kernel.money import Nanos
-from bursar.ledger import Balance, TransferKind
+from bursar.ledger import Account, Balance, PostedTransfer, TransferKind
 from bursar.ledger import tables as ledger_tables
 from bursar.payments import Purchase
 from bursar.storage import Snapshot
@@ -20,12 +20,14 @@ from bursar.storage import Snapshot
 _hours = activity_tables.usage_hours
 
 DAY_MICROSECONDS = 86_400_000_000
+_KINDS = (TransferKind.PURCHASE, TransferKind.GRANT, TransferKind.CORRECTION)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class StatementRow:
-    """One transfer, or one day's usage summed up (`requests` says of how many). `amount` is signed, `after` the balance then."""
+    """One transfer, or one day's usage summed up (`requests` says of how many). `amount` is signed, `after` the balance then.
+    `corrects` is the transfer that a correction is of."""
 
     at: datetime
     kind: str
@@ -34,6 +36,7 @@ class StatementRow:
     reference: str | None
     reason: str | None
     requests: int | None
+    corrects: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ async def billing(snapshot: Snapshot, owner: OwnerId, month: str | None) -> Bill
     after = closing
     rows = []
     moves = await _moves(snapshot, owner, start, end)
-    for at, kind, amount, reference, reason, requests in moves:
-        rows.append(StatementRow(at, kind, Nanos(amount), Nanos(after), reference, reason, requests))
+    for at, kind, amount, reference, reason, requests, corrects in moves:
+        rows.append(StatementRow(at, kind, Nanos(amount), Nanos(after), reference, reason, requests, corrects))
         after -= amount
     first = await _first(snapshot, owner)
     return Billing(
@@ -78,16 +81,12 @@ async def billing(snapshot: Snapshot, owner: OwnerId, month: str | None) -> Bill
     )
 
 
-_Move = tuple[datetime, str, int, str | None, str | None, int | None]
+_Move = tuple[datetime, str, int, str | None, str | None, int | None, str | None]
 
 
 async def _moves(snapshot: Snapshot, owner: OwnerId, since: datetime, until: datetime) -> list[_Move]:
     """Newest first; usage by day, dated at its last moment so that it stands above what came in that day."""
-    kinds = (TransferKind.PURCHASE, TransferKind.GRANT)
-    moves: list[_Move] = [
-        (found.at, found.transfer.kind.value, found.transfer.amount, found.transfer.id, found.transfer.reason, None)
-        for found in await ledger.list_transfers(snapshot, owner, kinds, since, until)
-    ]
+    moves = [_move(found) for found in await ledger.list_transfers(snapshot, owner, _KINDS, since, until)]
     day = type_coerce(_hours.c.hour, BigInteger) // DAY_MICROSECONDS
     by_day = (
         select(
@@ -100,8 +99,15 @@ async def _moves(snapshot: Snapshot, owner: OwnerId, since: datetime, until: dat
     for row in rows:
         if row.cost:
             end_of_day = _EPOCH + timedelta(days=int(row.day) + 1, microseconds=-1)
-            moves.append((min(end_of_day, snapshot.now), "usage", -int(row.cost), None, None, int(row.requests)))
+            moves.append((min(end_of_day, snapshot.now), "usage", -int(row.cost), None, None, int(row.requests), None))
     return sorted(moves, key=lambda move: move[0], reverse=True)
+
+
+def _move(found: PostedTransfer) -> _Move:
+    transfer = found.transfer
+    amount = transfer.amount if transfer.credit is Account.CREDITS else -transfer.amount
+    corrects = transfer.reference if transfer.kind is TransferKind.CORRECTION else None
+    return found.at, transfer.kind.value, amount, transfer.id, transfer.reason, None, corrects
 
 
 async def _first(snapshot: Snapshot, owner: OwnerId) -> datetime | None:

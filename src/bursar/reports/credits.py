@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from bursar.kernel.ids import OwnerId
 from bursar.kernel.money import Nanos
@@ -14,7 +14,8 @@ _transfers = ledger_tables.transfers
 
 @dataclass(frozen=True)
 class CreditTotals:
-    """Over the owner's whole life. Their difference is what is left (what running requests hold counts as left)."""
+    """Over the owner's whole life. Their difference is what is left (what running requests hold counts as left);
+    corrections count among the credits."""
 
     total_credits: Nanos
     total_usage: Nanos
@@ -30,12 +31,11 @@ async def has_sandbox_credits(snapshot: Snapshot) -> bool:
 
 
 async def credit_totals(snapshot: Snapshot, owner: OwnerId) -> CreditTotals:
+    into = _transfers.c.credit == Account.CREDITS.value
     came_in = await snapshot.scalar(
-        select(func.coalesce(func.sum(_transfers.c.amount_nanos), 0)).where(
-            _transfers.c.owner_id == owner,
-            _transfers.c.kind.in_(("purchase", "grant")),
-            _transfers.c.credit == Account.CREDITS.value,
-        )
+        select(
+            func.coalesce(func.sum(case((into, _transfers.c.amount_nanos), else_=-_transfers.c.amount_nanos)), 0)
+        ).where(_transfers.c.owner_id == owner, _transfers.c.kind.in_(("purchase", "grant", "correction")))
     )
     now = await balance(snapshot, owner)
     return CreditTotals(Nanos(int(came_in)), now.spent)

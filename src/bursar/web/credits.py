@@ -22,7 +22,7 @@ OTHER_AMOUNT = "custom"
 DEFAULT_AMOUNT = "25"
 
 _STATES = {"cancelled": "canceled"}
-_KINDS = {"purchase": "Credits bought", "grant": "Credits granted", "usage": "Usage"}
+_KINDS = {"purchase": "Credits bought", "grant": "Credits granted", "usage": "Usage", "correction": "Correction"}
 
 
 async def forward(visit: Visit) -> Response:
@@ -126,10 +126,14 @@ def _statement(row: StatementRow) -> dict[str, Any]:
         "created_at": row.at,
         "day": f"{row.at:%b} {row.at.day}" if by_day else None,
         "what": _KINDS.get(row.kind, row.kind.capitalize()),
-        "detail": requests or row.reason or row.reference,
+        "detail": requests or _reason(row) or row.reference,
         "amount_nanos": row.amount,
         "balance_after_nanos": row.after,
     }
+
+
+def _reason(row: StatementRow) -> str | None:
+    return row.reason if row.corrects is None else f"{row.reason} (corrects {row.corrects})"
 
 
 def _pager(visit: Visit, billing: Billing | None) -> dict[str, str | None]:
