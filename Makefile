@@ -36,7 +36,7 @@ bench: .venv/.test ## measure start-up, memory and CPU per request, beside nginx
 	@$(BIN)/python bench/plane/durable.py
 
 lock: .tools/.uv ## resolve the requirement files anew (versions and hashes, no index named)
-	@for f in run test clients/anthropic clients/litellm clients/openai clients/openrouter; do \
+	@for f in run test clients/anthropic clients/beancount clients/litellm clients/openai clients/openrouter; do \
 	  $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --no-annotate requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@for f in ai-sdk openrouter-sdk; do (cd requirements/clients/$$f && npm update --package-lock-only --ignore-scripts --silent) || exit 1; done

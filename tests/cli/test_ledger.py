@@ -103,7 +103,8 @@ def test_a_request_that_runs_is_an_open_hold(tmp_path: Path):
         }
         url, headers = f"{server.api_base}/chat/completions", {"Authorization": f"Bearer {server.api_key}"}
         with httpx2.stream("POST", url, json=body, headers=headers, timeout=30) as answer:
-            assert next(answer.iter_bytes())
+            pieces = answer.iter_bytes()  # kept: forgotten, it would close the stream
+            assert next(pieces)
             found = bursar("ledger", "verify", "--data-dir", data, "--json").succeeded().json
         assert found["holds"]["open"] == 1
         assert found["holds"]["held"] > 0

@@ -19,7 +19,7 @@ SCRIPTS = ROOT / "tests" / "clients"
 INSTALL_SECONDS_MAX = 300
 RUN_SECONDS_MAX = 120
 
-ClientName = Literal["anthropic", "litellm", "openai", "openrouter"]
+ClientName = Literal["anthropic", "beancount", "litellm", "openai", "openrouter"]
 NodeClientName = Literal["ai-sdk", "openrouter-sdk"]
 NODE_CLIENTS = get_args(NodeClientName)
 

@@ -1,23 +1,27 @@
-"""`bursar ledger verify`: read-only, beside a running server or without one."""
+"""`bursar ledger verify` and `export`: read-only, beside a running server or without one."""
 
 import asyncio
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, TypeGuard, get_args
 
 from bursar import reports
 from bursar.app import look_at_installation
-from bursar.cli._output import answer, say
+from bursar.cli._output import InvalidOption, answer, say
 from bursar.gateway import JournalState, look_at_journal
 from bursar.journal import JournalView, journal_folders
 from bursar.kernel.errors import BursarError
-from bursar.kernel.ids import WorkerId
+from bursar.kernel.ids import OwnerId, WorkerId
 from bursar.kernel.money import format_exact
 from bursar.ledger import Verification, Worker
+from bursar.reports import ExportFormat, ExportRange
 from bursar.settings import Settings, read_settings
 from bursar.storage import SYSTEM
+
+FORMATS = get_args(ExportFormat)
 
 EXIT_DRIFT = 1
 EXIT_BLIND = 2
@@ -120,3 +124,50 @@ def _text(found: dict[str, Any]) -> str:
             lag = f"{each['lag_records']} settlements behind ({each['lag_seconds']} s)"
         lines.append(f"  {each['worker']}: applied to record {each['watermark']}, {lag}; chain {each['chain']}")
     return "\n".join(lines)
+
+
+def export(
+    *, data_dir: Path | None, format_: str, owner: str | None, since: str | None, until: str | None, output: Path | None
+) -> None:
+    """Raises `InvalidOption` and what `look_at_installation` raises. An output file is written beside, and then put in its place."""
+    if not _is_format(format_):
+        raise InvalidOption(f"There is no format {format_}.", remedy=f"Use {' or '.join(FORMATS)}.")
+    wanted = ExportRange(
+        None if owner is None else OwnerId(owner), _midnight(since, "--from"), _midnight(until, "--to")
+    )
+    settings = read_settings(data_dir=data_dir)
+    if output is None:
+        asyncio.run(_export(settings, wanted, format_, sys.stdout))
+        return
+    half = output.with_name(f".{output.name}.part")
+    try:
+        with half.open("w", encoding="utf-8") as file:
+            asyncio.run(_export(settings, wanted, format_, file))
+        half.replace(output)
+    except OSError as error:
+        raise InvalidOption(
+            f"{output} cannot be written: {(error.strerror or 'unknown').lower()}.", remedy="Name another file."
+        ) from None
+    finally:
+        half.unlink(missing_ok=True)
+
+
+async def _export(settings: Settings, wanted: ExportRange, format_: ExportFormat, file: TextIO) -> None:
+    async with look_at_installation(settings) as database, database.snapshot(SYSTEM) as snapshot:
+        if wanted.owner is not None:
+            wanted = replace(wanted, owner=await reports.find_owner(snapshot, wanted.owner))
+        async for piece in reports.export_journal(snapshot, wanted, format_):
+            file.write(piece)
+
+
+def _is_format(text: str) -> TypeGuard[ExportFormat]:
+    return text in FORMATS
+
+
+def _midnight(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidOption(f"{option} {text} is not a day.", remedy="Write it like 2026-11-24 (UTC).") from None

@@ -269,6 +269,29 @@ def ledger_verify(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 @ledger.command(
+    "export", epilog=_example("bursar ledger export --format beancount --from 2026-11-01 -o november.beancount")
+)
+def ledger_export(
+    format_: Annotated[str, typer.Option("--format", help="beancount or csv.")],
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            "--owner", help="An organization's slug, a person's e-mail address, or an id.", show_default=False
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", help="The first day, UTC.", show_default=False)] = None,
+    until: Annotated[str | None, typer.Option("--to", help="The day after the last.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file; stdout unless given.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the books as double entry, exact to the nano. Reads beside a running server."""
+    from bursar.cli import _ledger
+
+    with refusals(as_json=False):
+        _ledger.export(data_dir=data_dir, format_=format_, owner=owner, since=since, until=until, output=output)
+
+
+@ledger.command(
     "correct",
     epilog=_example(
         "bursar ledger correct --organization acme --transfer charge-gen-01k… --reason 'wrong price' --operator ana@example.com"

@@ -9,7 +9,8 @@ from typing import Any
 from bursar import actions, identity, keys, ledger, organizations
 from bursar.access import Actor, Role
 from bursar.app import Installation
-from bursar.kernel.errors import BursarError, InvalidInput
+from bursar.cli._output import InvalidOption
+from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import OrganizationId, OwnerId
 from bursar.kernel.money import Nanos, format_exact, parse_credits
 from bursar.keys import KeyKind
@@ -25,10 +26,6 @@ class NoSuchOperation(BursarError):
     """The server that runs is of another version."""
 
     status = 400
-
-
-class InvalidOption(InvalidInput):
-    """An option's value cannot be used."""
 
 
 async def add_user(

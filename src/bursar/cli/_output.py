@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from bursar.kernel.errors import BursarError, SettingsError
+from bursar.kernel.errors import BursarError, InvalidInput, SettingsError
 
 EXIT_REFUSED = 1
 """What was asked cannot be done; nothing was changed."""
@@ -14,6 +14,10 @@ EXIT_USAGE = 2
 """The command line itself is wrong."""
 EXIT_SETTINGS = 3
 """The installation is half-configured, or the data directory or catalogue cannot be used."""
+
+
+class InvalidOption(InvalidInput):
+    """An option's value cannot be used."""
 
 
 def answer(result: dict[str, Any], *, as_json: bool, text: str) -> None:

@@ -4,6 +4,7 @@ from bursar.reports.activity_feed import NO_KEY, ActivityFilter, FeedRow, activi
 from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
+from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
@@ -18,9 +19,12 @@ __all__ = [
     "Billing",
     "ContextEntry",
     "CreditTotals",
+    "ExportFormat",
+    "ExportRange",
     "FeedRow",
     "KeyRow",
     "KeyUsage",
+    "NoOwner",
     "NoSuchContext",
     "Overview",
     "Period",
@@ -38,9 +42,11 @@ __all__ = [
     "contexts_of",
     "credit_totals",
     "days_left",
+    "export_journal",
     "export_rows",
     "feed_row",
     "filter_choices",
+    "find_owner",
     "has_sandbox_credits",
     "key_list",
     "key_usage",

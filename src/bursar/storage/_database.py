@@ -100,6 +100,12 @@ class Snapshot:
         rows: Sequence[Row[Any]] = (await self._connection.execute(statement)).all()
         return rows
 
+    async def pages(self, statement: Executable, rows: int) -> AsyncIterator[Sequence[Row[Any]]]:
+        """So many rows at a time, of a result that memory need not hold; the database may sort it on its disk."""
+        async with self._connection.stream(statement) as result:
+            async for page in result.partitions(rows):
+                yield page
+
     async def first(self, statement: Executable) -> Row[Any] | None:
         row: Row[Any] | None = (await self._connection.execute(statement)).first()
         return row
