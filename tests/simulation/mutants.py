@@ -17,7 +17,7 @@ from bursar.gateway import Gateway, JournalFunds, Leases
 from bursar.gateway._apply import apply_settlements
 from bursar.gateway._run import Run
 from bursar.kernel.ids import TransferId, new_transfer_id
-from bursar.ledger import _batches, _leases, _workers
+from bursar.ledger import _batches, _leases, _rules, _workers
 
 
 class Change:
@@ -65,6 +65,13 @@ class Mutant:
 _SYNCED = "    await self._synced(lsn)\n"
 _RESOLVED = "self._leases.resolve(hold.owner, hold.amount, charged)"
 
+_WATERMARK_FORGOTTEN = Change(
+    _batches._keep,
+    ("watermark=batch.last_lsn,", "watermark=0,"),
+    ("_batches.insert().values(", "_batches.insert().prefix_with('OR IGNORE').values("),
+)
+"""Batches are kept under their first record, so that the database itself refuses to apply one twice: that is taken away as well."""
+
 MUTANTS = (
     Mutant(
         "no ids and no watermark",
@@ -76,13 +83,13 @@ MUTANTS = (
                 ("if last_lsn <= worker.watermark:", "if False:"),
                 ("if first_lsn != worker.watermark + 1:", "if False:"),
             ),
-            Change(_batches.apply_batch, ("watermark=batch.last_lsn,", "watermark=0,")),
+            _WATERMARK_FORGOTTEN,
             Change(
                 apply_settlements,
                 ("settled = {each.id for each in generations} - {each.id for each in fresh}", "settled = set()"),
             ),
             Change(
-                _batches._name,
+                _rules.charge_id,
                 (
                     'return f"{TransferKind.CHARGE.value}-{generation}"',
                     "from tests.simulation.mutants import another_id; return another_id()",
@@ -135,7 +142,7 @@ MUTANTS = (
         "exactly once: what was applied is not known after a start",
         8,
         (
-            Change(_batches.apply_batch, ("watermark=batch.last_lsn,", "watermark=0,")),
+            _WATERMARK_FORGOTTEN,
             Change(_batches._is_behind, ("if first_lsn != worker.watermark + 1:", "if False:")),
         ),
     ),

@@ -266,7 +266,7 @@ async def _names(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _account(owner: str, account: str) -> str:
-    """Names are made of letters, digits and hyphens there, and opened with a capital; ids keep apart whom names might not."""
+    """Names are made of letters, digits and hyphens there, and begin with a capital; ids keep apart whom names might not."""
     pattern = _ROOTS.get(Account(account), "Equity:Unknown")
     return pattern.format(owner=re.sub(r"[^A-Za-z0-9]", "-", owner).capitalize())
 
