@@ -98,6 +98,34 @@ def test_sighup_reloads_the_file_and_a_broken_one_keeps_the_old(tmp_path: Path):
         eventually(lambda: price(server.api_base) == "0")
 
 
+def test_receipts_stay_right_when_a_reload_changed_the_price(tmp_path: Path):
+    path = tmp_path / "catalog.toml"
+    with LocalProvider({"prompt_tokens": 1000, "completion_tokens": 100}) as provider:
+        path.write_text(acme_catalog(provider.port))
+        env = {"BURSAR_CATALOG": str(path), "ACME_API_KEY": "x"}
+        with RunningServer(data_dir=tmp_path / "data", env=env, args=["--pace", "0"]) as server:
+
+            def charged() -> str:
+                answer = ask(server.api_base, server.api_key, model="acme/prime")
+                return answer.headers["x-generation-id"]
+
+            def receipt(identity: str) -> tuple[str, int]:
+                data = get(server.api_base, f"/generation/receipt?id={identity}", server.api_key).json()["data"]
+                [price] = [line["price"] for line in data["lines"] if line["class"] == "completion"]
+                return price, data["charged_nanos"]
+
+            before = charged()
+            path.write_text(acme_catalog(provider.port, completion="0.000000026"))
+            server.signal(signal.SIGHUP)
+            eventually(lambda: receipt(charged())[0] == "0.000000026")
+            after = charged()
+            path.write_text(acme_catalog(provider.port, completion="0.000000039"))
+            server.signal(signal.SIGHUP)
+            eventually(lambda: receipt(charged())[0] == "0.000000039")
+            assert receipt(before) == ("0.000000013", 1000 * 7 + 100 * 13)
+            assert receipt(after) == ("0.000000026", 1000 * 7 + 100 * 26)
+
+
 def test_serve_uses_the_file_too(tmp_path: Path):
     path = tmp_path / "catalog.toml"
     path.write_text(acme_catalog(9))

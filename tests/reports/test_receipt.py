@@ -67,6 +67,12 @@ async def test_a_receipt_stays_right_when_the_catalogue_changed(history: History
     assert after == before
 
 
+async def test_what_writing_to_a_cache_cost_is_told_before_anything_was_read_from_it(history: History):
+    dear = replace(PRICES, input_cache_write=parse_price("0.0000001375"))
+    receipt = await served(history, dear, cost=9_000, cached_tokens=0, cache_write_tokens=20)
+    assert receipt.saved_by_caching == -2_000
+
+
 async def test_what_was_used_beyond_the_hold_is_shown_and_not_charged(history: History):
     receipt = await served(history, PRICES, cost=7_000)
     assert (receipt.charged, receipt.not_charged) == (7_000, 363)
