@@ -148,6 +148,21 @@ async def look_at_installation(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+@asynccontextmanager
+async def open_copy(settings: Settings) -> AsyncIterator[tuple[Database, bytes | None]]:
+    """The database that a backup is restored to, and the installation's secret as far as it is there: none is made."""
+    data_dir = DataDir(settings.data_dir)
+    file = data_dir.path / "secret"
+    secret = data_dir.secret(settings.secret) if settings.secret is not None or file.is_file() else None
+    url = settings.database_url or data_dir.database_url
+    sealer = Sealer(secret or secrets.token_bytes(32))
+    database = Database(url, clock=SystemClock(), sealer=sealer, node="restore")
+    try:
+        yield database, secret
+    finally:
+        await database.close()
+
+
 async def look_at_catalog(settings: Settings) -> "CatalogHolder":
     """The catalogue that `bursar serve` would use. Raises `CatalogError`."""
     holder = CatalogHolder(settings, SystemClock(), demo=False, real_providers=True)

@@ -151,6 +151,32 @@ def selftest(
         _selftest.run(seconds=seconds, seed=seed, as_json=as_json)
 
 
+@app.command(epilog=_example("bursar backup /backups/2026-11-24 --data-dir ./data"))
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Copy database and journals, beside a running server or without one. The installation's secret is not in it."""
+    from bursar.cli import _backup
+
+    with refusals(as_json=as_json):
+        _backup.backup(folder, data_dir=data_dir, as_json=as_json)
+
+
+@app.command(epilog=_example("bursar restore /backups/2026-11-24 --data-dir ./new"))
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `bursar backup` wrote.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put a backup into an empty data directory (and an empty PostgreSQL database), and verify it."""
+    from bursar.cli import _backup
+
+    with refusals(as_json=as_json):
+        _backup.restore(folder, data_dir=data_dir, as_json=as_json)
+
+
 @users.command("add", epilog=_example("bursar users add --email ana@example.com --name 'Ana Ruiz'"))
 def users_add(
     email: Annotated[str, typer.Option("--email")],

@@ -5,11 +5,12 @@ one consistent view). Nothing else in Bursar opens a connection, and no room com
 """
 
 from bursar.storage._changes import Change, Changes
+from bursar.storage._copy import CopyFailed, ProgramMissing, copy_database, put_back
 from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
 from bursar.storage._follow import follow, forget_old_changes
 from bursar.storage._installation import WrongSecret, check_secret, recall, remember
-from bursar.storage._migrate import CannotMigrate, current_revision, head_revision, migrate
+from bursar.storage._migrate import CannotMigrate, current_revision, ensure_role, has_tables, head_revision, migrate
 from bursar.storage._outbox import (
     OutboxMessage,
     list_kept,
@@ -28,10 +29,12 @@ __all__ = [
     "CannotMigrate",
     "Change",
     "Changes",
+    "CopyFailed",
     "DataDir",
     "DataDirInUse",
     "Database",
     "OutboxMessage",
+    "ProgramMissing",
     "Scope",
     "Sealer",
     "Snapshot",
@@ -39,9 +42,12 @@ __all__ = [
     "UtcTime",
     "WrongSecret",
     "check_secret",
+    "copy_database",
     "current_revision",
+    "ensure_role",
     "follow",
     "forget_old_changes",
+    "has_tables",
     "head_revision",
     "list_kept",
     "mark_delivered",
@@ -49,6 +55,7 @@ __all__ = [
     "mark_kept",
     "metadata",
     "migrate",
+    "put_back",
     "recall",
     "remember",
     "strip",

@@ -202,7 +202,7 @@ class Database:
     whoever looks beside a server: on SQLite the file is opened so that it cannot be written."""
 
     def __init__(self, url: str, *, clock: Clock, sealer: Sealer, node: str, read_only: bool = False) -> None:
-        self.url = _parsed(url)
+        self.source = self.url = _parsed(url)
         if read_only and self.url.get_backend_name() == "sqlite":
             self.url = self.url.set(
                 database=f"file:{quote(self.url.database or '')}", query={"mode": "ro", "uri": "true"}

@@ -60,6 +60,30 @@ async def migrate(database: Database) -> bool:
         await engine.dispose()
 
 
+async def has_tables(database: Database) -> bool:
+    async with database.snapshot(SYSTEM) as snapshot:
+        return bool(await snapshot.run_sync(lambda connection: inspect(connection).get_table_names()))
+
+
+async def ensure_role(database: Database) -> None:
+    """Makes the application's role on PostgreSQL, as the first migration does: a copy that is put back grants it rights."""
+    engine = database.owner_engine()
+    try:
+        async with connected(engine) as connection, connection.begin():
+            there = await connection.scalar(
+                text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": APPLICATION_ROLE}
+            )
+            if not there:
+                await connection.execute(text(f"CREATE ROLE {APPLICATION_ROLE} NOLOGIN"))
+            mine = await connection.scalar(
+                text("SELECT pg_has_role(current_user, :role, 'MEMBER')"), {"role": APPLICATION_ROLE}
+            )
+            if not mine:
+                await connection.execute(text(f"GRANT {APPLICATION_ROLE} TO CURRENT_USER"))
+    finally:
+        await engine.dispose()
+
+
 def _upgrade(connection: Connection) -> bool:
     current = _current(connection)
     head = head_revision()
