@@ -24,7 +24,7 @@ from bursar.access import Actor
 from bursar.activity import Generation
 from bursar.app import CatalogHolder, Installation, Server, open_installation
 from bursar.cli._serving import bind, log_to_stderr, serve
-from bursar.gateway import Hold, Intent, Progress
+from bursar.gateway import Available, Hold, Intent, Progress
 from bursar.kernel.ids import OwnerId, new_generation_id, new_organization_id, new_user_id
 from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.settings import Settings, read_settings
@@ -66,6 +66,9 @@ class StandInFunds:
 
     async def caught_up(self) -> None:
         """There is nothing to wait for."""
+
+    def available(self, hold: Hold) -> Available:
+        return Available(hold.amount, "credits")
 
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
         del hold

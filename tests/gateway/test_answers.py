@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bursar.activity import Generation, GenerationStatus, UsageSource
-from bursar.gateway import Funds, Hold, Intent
+from bursar.gateway import Available, Funds, Hold, Intent
 from bursar.kernel.money import Nanos
 from tests.gateway.world import World, chunk, usage, whole
 
@@ -148,6 +148,9 @@ class Watched:
     async def void(self, hold: Hold, generation: Generation) -> None:
         await self._funds.void(hold, generation)
         self._seen.append("void")
+
+    def available(self, hold: Hold) -> Available:
+        return self._funds.available(hold)
 
 
 @pytest.mark.parametrize("stream", [False, True])

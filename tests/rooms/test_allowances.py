@@ -13,11 +13,11 @@ from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId
 from bursar.kernel.money import Nanos
 from bursar.ledger import (
     Allowance,
+    AllowanceLease,
     Batch,
     Limit,
     LimitChanged,
     LimitReached,
-    LimitUse,
     OpenHold,
     Period,
     Settlement,
@@ -58,7 +58,7 @@ async def limit(
 
 async def take(
     database: Database, allowance: Allowance, want: int, move: str, worker: WorkerId = ONE
-) -> tuple[Nanos, LimitUse]:
+) -> AllowanceLease:
     async with database.begin(Scope(allowance.owner)) as tx:
         return await ledger.lease_allowance(tx, allowance, worker, Nanos(want), move_id=move)
 
@@ -120,8 +120,8 @@ def test_windows_are_utc_weeks_begin_on_monday_and_months_end_where_they_do(
 async def test_no_more_is_handed_out_than_the_limit_allows_over_all_workers(books: Database):
     allowance = (await limit(books, 100)).allowance_at(NOW)
     assert (await take(books, allowance, 60, "a"))[0] == 60
-    granted, left = await take(books, allowance, 60, "b", TWO)
-    assert (granted, left.unleased, left.leased) == (40, 0, 100)
+    granted, left, others = await take(books, allowance, 60, "b", TWO)
+    assert (granted, left.unleased, left.leased, others) == (40, 0, 100, 60)
     assert (await take(books, allowance, 1, "c"))[0] == 0
     assert (await verify(books)).drift == 0
 
@@ -129,7 +129,7 @@ async def test_no_more_is_handed_out_than_the_limit_allows_over_all_workers(book
 async def test_many_at_once_are_handed_out_no_more_than_the_limit(books: Database):
     allowance = (await limit(books, 100)).allowance_at(NOW)
     granted = await asyncio.gather(*(take(books, allowance, 7, f"move-{n}", (ONE, TWO)[n % 2]) for n in range(30)))
-    assert sum(amount for amount, _ in granted) == 100
+    assert sum(each.granted for each in granted) == 100
     assert await use(books) == (0, 100)
 
 
@@ -261,8 +261,8 @@ async def test_lowered_below_what_is_used_nothing_remains_and_raised_again_the_r
     await take(books, allowance, 60, "a")
     await apply(books, Batch(1, 1, [settled("gen-1", 50, taken=(allowance,))]))
     await limit(books, 20, used=50)
-    granted, left = await take(books, allowance, 1, "b")
-    assert (granted, left.remaining, left.unleased) == (0, 0, 0)
+    granted, left, others = await take(books, allowance, 1, "b")
+    assert (granted, left.remaining, left.unleased, others) == (0, 0, 0, 0)
     await limit(books, 70, used=50)
     assert (await take(books, allowance, 100, "c"))[0] == 10, "10 are still with the worker"
     assert (await verify(books)).drift == 0

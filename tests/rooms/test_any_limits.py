@@ -164,7 +164,7 @@ class Limits(RuleBasedStateMachine):
         known = self.model.lease(allowance, worker, want, move)
         found: int | None = None
         with suppress(LimitChanged):
-            found, use = self.do(lambda tx: ledger.lease_allowance(tx, allowance, worker, Nanos(want), move_id=move))
+            found, use, _ = self.do(lambda tx: ledger.lease_allowance(tx, allowance, worker, Nanos(want), move_id=move))
             assert use.unleased == self.model.left(allowance)
         assert found == known
 

@@ -38,6 +38,7 @@ WRITE_IN_GATEWAY = (
     "bursar.gateway._funds",
     "bursar.gateway._journaled",
     "bursar.gateway._leases",
+    "bursar.gateway._purses",
     "bursar.gateway._apply",
 )
 NEVER = (

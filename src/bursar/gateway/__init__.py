@@ -1,6 +1,7 @@
 """Floor 3: the data plane. `_pipeline.py` shows a request's seven stops on one screen."""
 
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
+from bursar.gateway._budgets import Available, InsufficientCredits, LimitExceeded
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import (
     BODY_BYTES_MAX,
@@ -13,7 +14,7 @@ from bursar.gateway._door import (
     InvalidRequest,
 )
 from bursar.gateway._exchange import Exchange
-from bursar.gateway._funds import DatabaseFunds, Funds, Hold, InsufficientCredits, Intent, Progress, recover_holds
+from bursar.gateway._funds import DatabaseFunds, Funds, Hold, Intent, Progress, recover_holds
 from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
@@ -51,6 +52,7 @@ __all__ = [
     "TEXT_CHARACTERS_MAX",
     "TOKEN_MAX",
     "Admission",
+    "Available",
     "BodyTooLarge",
     "Caller",
     "ConcurrencyLimits",
@@ -73,6 +75,7 @@ __all__ = [
     "KeyCaller",
     "LeaseSizes",
     "Leases",
+    "LimitExceeded",
     "MissingCredentials",
     "NoEndpoints",
     "Overloaded",

@@ -30,6 +30,7 @@ class Exchange:
         "_tells",
         "generation",
         "gone",
+        "more_headers",
         "receive",
         "started",
     )
@@ -42,6 +43,8 @@ class Exchange:
         self.started = False
         """Whether the status line left."""
         self.gone = False
+        self.more_headers: Callable[[], list[tuple[bytes, bytes]]] = list
+        """Asked for when the answer begins."""
         self._relaying: asyncio.Task[Any] | None = None
         self._keepalive = b""
         self._quiet = True
@@ -59,6 +62,7 @@ class Exchange:
         self.started = True
         pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         pairs += [(b"content-length", b"%d" % len(body)), (b"x-generation-id", self.generation.encode())]
+        pairs += self.more_headers()
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -69,7 +73,7 @@ class Exchange:
         self._quiet = False
         if not self.started:
             self.started = True
-            headers = [*_STREAM_HEADERS, (b"x-generation-id", self.generation.encode())]
+            headers = [*_STREAM_HEADERS, (b"x-generation-id", self.generation.encode()), *self.more_headers()]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 

@@ -6,7 +6,7 @@ same protocol.)
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -17,11 +17,13 @@ from bursar import activity, ledger
 from bursar.activity import Generation, GenerationStatus
 from bursar.catalog import Usage
 from bursar.gateway._apply import apply_settlement, apply_void
-from bursar.kernel.errors import PaymentRequired, Unavailable
+from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
+from bursar.gateway._purses import Purse
+from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
-from bursar.ledger import HoldState, InsufficientFunds, OpenHold
-from bursar.storage import SYSTEM, Database, Scope
+from bursar.ledger import HoldState, InsufficientFunds, LimitChanged, LimitReached, OpenHold, subjects_of
+from bursar.storage import SYSTEM, Database, Scope, Snapshot
 
 SETTLE_RETRY_SECONDS_FIRST = 0.1  # seconds, not money
 SETTLE_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
@@ -29,14 +31,6 @@ SETTLE_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
 Result = TypeVar("Result")
 
 _log = logging.getLogger("bursar.funds")
-
-
-class InsufficientCredits(PaymentRequired):
-    """The available credits do not cover what the request could cost. `available` is in nanos."""
-
-    def __init__(self, sentence: str, *, available: Nanos, remedy: str | None = None) -> None:
-        super().__init__(sentence, remedy=remedy)
-        self.available = available
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -53,13 +47,15 @@ class Intent(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Hold:
-    """A reserve for one request. `amount` grows by extensions."""
+    """A reserve for one request. `amount` grows by extensions; `purses` is what it was taken from, in a journal's worker."""
 
     owner: OwnerId
     generation: GenerationId
     amount: Nanos
     opened_at: datetime
     extensions: int = 0
+    purses: Sequence[Purse] = ()
+    available: Available | None = None
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -72,11 +68,11 @@ class Progress(msgspec.Struct, frozen=True):
 
 class Funds(Protocol):
     async def hold(self, intent: Intent) -> Hold:
-        """Durable when it returns. Raises `InsufficientCredits`."""
+        """Durable when it returns. Raises `InsufficientCredits`, `LimitExceeded`."""
         ...
 
     async def extend(self, hold: Hold, extra: Nanos) -> bool:
-        """Whether the credits covered `extra` more."""
+        """Whether the credits, and every limit that binds, covered `extra` more."""
         ...
 
     def progress(self, hold: Hold, so_far: Progress) -> None:
@@ -98,6 +94,10 @@ class Funds(Protocol):
         """Returns when what was settled until now can be read in the database, or after a moment."""
         ...
 
+    def available(self, hold: Hold) -> Available:
+        """What is left for others like it."""
+        ...
+
 
 class DatabaseFunds:
     def __init__(self, database: Database) -> None:
@@ -108,11 +108,27 @@ class DatabaseFunds:
         try:
             async with self._database.begin(Scope(intent.owner)) as tx:
                 await ledger.open_hold(tx, opened)
+                available = await self._look(tx, intent)
+        except LimitReached as error:
+            raise refused_by(error.use, error.use.unleased, is_in_use=error.use.leased > 0) from None
         except InsufficientFunds:
             async with self._database.snapshot(Scope(intent.owner)) as snapshot:
                 unleased = (await ledger.balance(snapshot, intent.owner)).unleased  # a hold takes nothing from a lease
             raise InsufficientCredits("Insufficient credits.", available=unleased) from None
-        return Hold(intent.owner, intent.generation, intent.ceiling, opened.opened_at)
+        return Hold(intent.owner, intent.generation, intent.ceiling, opened.opened_at, available=available)
+
+    async def _look(self, tx: Snapshot, intent: Intent) -> Available:
+        """The least of the credits and the limits."""
+        found = [Available((await ledger.balance(tx, intent.owner)).unleased, scope_of(None))]
+        subjects = subjects_of(intent.owner, intent.key, intent.user)
+        uses = await ledger.limit_uses(tx, intent.owner, subjects, self._database.clock.now())
+        found += [Available(use.unleased, scope_of(use.limit)) for use in uses.values()]
+        return min(found, key=lambda each: each.amount)
+
+    def available(self, hold: Hold) -> Available:
+        """As it was when the request began."""
+        assert hold.available is not None
+        return hold.available
 
     def _opened(self, intent: Intent) -> OpenHold:
         return OpenHold(
@@ -133,7 +149,7 @@ class DatabaseFunds:
         try:
             async with self._database.begin(Scope(hold.owner)) as tx:
                 await ledger.extend_hold(tx, hold.owner, hold.generation, extra, hold.extensions + 1)
-        except InsufficientFunds:
+        except (InsufficientFunds, LimitReached, LimitChanged):
             return False
         hold.extensions += 1
         hold.amount = Nanos(hold.amount + extra)

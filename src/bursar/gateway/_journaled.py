@@ -15,7 +15,7 @@ watermark, and from the oldest intent that is still open.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -25,21 +25,23 @@ import msgspec
 from bursar import ledger
 from bursar.activity import Generation, GenerationStatus, UsageSource
 from bursar.gateway._apply import apply_settlements
+from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
 from bursar.gateway._funds import (
     SETTLE_RETRY_SECONDS_FIRST,
     SETTLE_RETRY_SECONDS_LONGEST,
     Hold,
-    InsufficientCredits,
     Intent,
     Progress,
     bare,
 )
 from bursar.gateway._leases import Leases
+from bursar.gateway._purses import Lacking, Purse
 from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError, Unavailable
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId
 from bursar.kernel.money import Nanos
+from bursar.ledger import Allowance
 from bursar.storage import SYSTEM, Database
 
 BATCH_RECORDS_MAX = 256
@@ -105,6 +107,8 @@ class JournalFunds:
         """Where the intents of running requests stand in the journal, oldest first."""
         self._owed: deque[tuple[int, Generation]] = deque()
         """Settled and not applied, in the order of the journal."""
+        self._taken: dict[GenerationId, Sequence[Allowance]] = {}
+        """Which limits' leases they were spent from. Not in the journal: a start gives all leases back."""
         self._unsure: int | None = None
         """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
         watermark that it may have moved itself."""
@@ -114,17 +118,20 @@ class JournalFunds:
         self._loops: list[asyncio.Task[None]] = []
 
     async def hold(self, intent: Intent) -> Hold:
-        lacking = await self._leases.take(intent.owner, intent.ceiling)
-        if lacking is not None:
-            raise InsufficientCredits("Insufficient credits.", available=Nanos(lacking))
-        hold = Hold(intent.owner, intent.generation, intent.ceiling, self._clock.now())
+        now = self._clock.now()
+        subjects = ledger.subjects_of(intent.owner, intent.key, intent.user)
+        try:
+            purses = await self._leases.take(intent.owner, intent.ceiling, subjects, now)
+        except Lacking as lacking:
+            raise _refused(lacking.purse) from None
+        hold = Hold(intent.owner, intent.generation, intent.ceiling, now, purses=purses)
         record = JournaledIntent(
             intent.owner, intent.generation, intent.ceiling, intent.price_version, intent.key, intent.user, intent.model, hold.opened_at
         )  # fmt: skip
         try:
             lsn = self._journal.append(Kind.INTENT, _encode(record))
         except JournalFull:
-            self._leases.resolve(intent.owner, intent.ceiling, 0)
+            self._leases.resolve(purses, intent.ceiling, 0)
             raise Unavailable("Bursar has no room to record requests.", retry_after_seconds=5) from None
         except (JournalFailed, JournalClosed):
             raise _failed() from None
@@ -133,7 +140,7 @@ class JournalFunds:
         return hold
 
     async def extend(self, hold: Hold, extra: Nanos) -> bool:
-        if extra and await self._leases.take(hold.owner, extra) is not None:
+        if extra and not await self._leases.take_more(hold.purses, extra):
             return False
         hold.amount = Nanos(hold.amount + extra)
         return True
@@ -153,7 +160,7 @@ class JournalFunds:
             _log.warning(
                 "%s cost more than was held for it: is %s priced right?", generation.id, generation.endpoint_id
             )
-            more = await self._leases.take_at_most(hold.owner, generation.cost_nanos - hold.amount)
+            more = await self._leases.take_at_most(hold.purses, generation.cost_nanos - hold.amount)
             hold.amount = Nanos(hold.amount + more)
         charged = Nanos(min(generation.cost_nanos, hold.amount))
         lsn = await self._end(Kind.SETTLE, hold, generation, charged)
@@ -163,6 +170,10 @@ class JournalFunds:
     async def void(self, hold: Hold, generation: Generation) -> None:
         # Nothing is charged, so that nobody has to wait: lost, it becomes an interrupted request that costs nothing.
         await self._end(Kind.VOID, hold, generation, Nanos(0))
+
+    def available(self, hold: Hold) -> Available:
+        least = min(hold.purses, key=lambda purse: purse.available)
+        return Available(least.available, scope_of(least.limit))
 
     async def caught_up(self) -> None:
         """Returns when everything settled until now is in the database, or after `CAUGHT_UP_SECONDS`."""
@@ -236,7 +247,10 @@ class JournalFunds:
                 raise _failed() from None
         self._owed.append((lsn, row))
         self._open.pop(hold.generation, None)
-        self._leases.resolve(hold.owner, hold.amount, charged)
+        taken = [purse.allowance for purse in hold.purses if purse.allowance is not None and not purse.is_unbound]
+        if taken and charged:
+            self._taken[hold.generation] = taken
+        self._leases.resolve(hold.purses, hold.amount, charged)
         self._news.set()
         return lsn
 
@@ -320,9 +334,11 @@ class JournalFunds:
             return
         last = self._unsure = batch[-1][0]
         async with self._database.begin(SYSTEM) as tx:
-            await apply_settlements(tx, self._worker, self._watermark + 1, last, [row for _, row in batch])
-        for _ in batch:
+            rows = [row for _, row in batch]
+            await apply_settlements(tx, self._worker, self._watermark + 1, last, rows, self._taken)
+        for _, row in batch:
             self._owed.popleft()
+            self._taken.pop(row.id, None)
         self._watermark, self._unsure = last, None
         self._leases.heard()
         self._readers = [each for each in self._readers if not _is_told(each, last)]
@@ -335,6 +351,13 @@ def _is_told(reader: tuple[int, "asyncio.Future[None]"], applied: int) -> bool:
     if lsn <= applied and not future.done():
         future.set_result(None)
     return future.done()
+
+
+def _refused(purse: Purse) -> BursarError:
+    if purse.use is None:
+        return InsufficientCredits("Insufficient credits.", available=Nanos(purse.available))
+    in_use = purse.held > 0 or purse.is_elsewhere
+    return refused_by(purse.use, Nanos(purse.available), is_in_use=in_use)
 
 
 def _failed() -> Unavailable:

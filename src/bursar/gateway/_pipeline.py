@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from bursar.activity import GenerationStatus
 from bursar.catalog import Catalog, Operation
 from bursar.gateway._admit import Admission, Caller
+from bursar.gateway._budgets import InsufficientCredits, name_of, remedy_of
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, ClientGone, Receive, Scope, read_body, read_headers
 from bursar.gateway._exchange import Exchange, Send
-from bursar.gateway._funds import Funds, Hold, InsufficientCredits, Intent
+from bursar.gateway._funds import Funds, Hold, Intent
 from bursar.gateway._limits import ConcurrencyLimits, Places
 from bursar.gateway._relay import Relay
 from bursar.gateway._run import Run
@@ -34,7 +35,6 @@ from bursar.kernel import money
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId, new_generation_id
-from bursar.kernel.money import Nanos
 
 _log = logging.getLogger("bursar.gateway")
 
@@ -160,6 +160,7 @@ class Gateway:
                 skin, generation, caller, headers, request, plan, hold, trace, begun,
                 self._funds, self._dispatcher, self._clock,
             )  # fmt: skip
+            exchange.more_headers = run.headers_of_balance
             await (self._stream(exchange, run) if request.stream else self._whole(exchange, run))
         finally:
             self.places.give_back(caller)
@@ -170,7 +171,7 @@ class Gateway:
         try:
             return await self._funds.hold(intent)
         except InsufficientCredits as error:
-            raise _cannot_afford(plan, error.available, self._credits_url(caller), request.choices) from None
+            raise _cannot_afford(plan, error, self._credits_url(caller), request.choices) from None
 
     async def _whole(self, exchange: Exchange, run: Run) -> None:
         # The client may leave; the provider works on and bills it, so the answer is waited for and charged all the same.
@@ -244,14 +245,21 @@ def _demand(request: ChatRequest, operation: Operation, caller: Caller) -> Deman
     )
 
 
-def _cannot_afford(plan: Plan, available: Nanos, credits_url: str, choices: int) -> InsufficientCredits:
-    wanted = plan.completion_tokens
+def _cannot_afford(plan: Plan, error: InsufficientCredits, credits_url: str, choices: int) -> InsufficientCredits:
+    """Says what binds, the credits or a limit, and how many tokens it would pay for."""
+    wanted, available, use = plan.completion_tokens, error.available, error.use
     affordable = affordable_tokens(plan, available)
-    if affordable <= 0:
+    if affordable <= 0 and use is not None:
+        sentence = f"This request could cost more than the {money.format_exact(available)} that are free of the {name_of(use.limit)}."
+    elif affordable <= 0:
         sentence = f"Insufficient credits: {money.format_credits(available)} are available."
     else:
         sentence = (
             f"This request requires more credits, or fewer max_tokens. You requested up to {wanted // choices} tokens, "
             f"but can only afford {affordable // choices}."
         )
-    return InsufficientCredits(sentence, available=available, remedy=f"Add credits at {credits_url}.")
+    if use is not None:
+        remedy = f"What binds is the {name_of(use.limit)} of {money.format_credits(use.limit.amount)}. {remedy_of(use)}"
+    else:
+        remedy = f"Add credits at {credits_url}."
+    return InsufficientCredits(sentence, available=available, remedy=remedy, use=use)

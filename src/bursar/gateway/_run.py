@@ -14,6 +14,7 @@ from bursar.gateway._funds import Funds, Hold, Progress
 from bursar.gateway._meter import Meter
 from bursar.gateway._skin import Skin
 from bursar.gateway.plan import Attempt, Plan, output_bound
+from bursar.kernel import money
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId
@@ -43,6 +44,12 @@ class Run:
     first_token: float | None = None
     extension: asyncio.Task[bool] | None = None
     """The latest extension of the hold; whoever closes waits for it."""
+
+    def headers_of_balance(self) -> list[tuple[bytes, bytes]]:
+        """What may still be spent, in credits, and what says so: the least of the credits and all limits that bind the request."""
+        found = self.funds.available(self.hold)
+        amount = format(money.to_credits(found.amount), "f")
+        return [(b"x-bursar-available", amount.encode()), (b"x-bursar-bound-by", found.bound_by.encode())]
 
     def measure(self, attempt: Attempt) -> Meter:
         """This attempt answers."""

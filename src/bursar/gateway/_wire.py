@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from bursar.catalog import Usage
-from bursar.gateway._funds import InsufficientCredits
+from bursar.gateway._budgets import InsufficientCredits, LimitExceeded, scope_of
 from bursar.gateway._limits import TooManyAtOnce
 from bursar.gateway.plan import WRONG_ENDPOINT, EndpointsResting, NoEndpoints, UnknownModel, WrongEndpoint
 from bursar.kernel import money
 from bursar.kernel.errors import BursarError, InvalidField
 from bursar.kernel.money import Nanos
+from bursar.ledger import LimitUse
 from bursar.providers import UpstreamFailed, UpstreamNeedsOperator
 
 RETRY_AFTER_SECONDS_MAX = 30
@@ -37,8 +38,8 @@ def _metadata(error: BursarError) -> dict[str, Any]:
     metadata: dict[str, Any] = {"error_type": error.error_type}
     if error.remedy is not None:
         metadata["remedy_hint"] = error.remedy
-    if isinstance(error, InsufficientCredits):
-        metadata["limit_source"] = "openrouter_credits"
+    if isinstance(error, InsufficientCredits | LimitExceeded):
+        metadata |= _limit(error.use)
     if isinstance(error, TooManyAtOnce):
         metadata |= {"limit_source": "openrouter_admission_control", "scope": error.scope}
     if isinstance(error, NoEndpoints | EndpointsResting):
@@ -53,6 +54,20 @@ def _metadata(error: BursarError) -> dict[str, Any]:
         }
         metadata |= {name: value for name, value in told.items() if value is not None}
     return metadata
+
+
+def _limit(use: LimitUse | None) -> dict[str, Any]:
+    """Which limit it was, in OpenRouter's words; a budget also how it stands."""
+    if use is None:
+        return {"limit_source": "openrouter_credits"}
+    scope = scope_of(use.limit)
+    return {
+        "limit_source": "openrouter_key_limit" if scope == "key" else "openrouter_workspace_budget",
+        "scope": scope,
+        "limit_usd": money.to_credits(use.limit.amount),
+        "spend_usd": money.to_credits(use.used),
+        "resets_at": None if use.resets_at is None else f"{use.resets_at:%Y-%m-%dT%H:%M:%SZ}",
+    }
 
 
 _EXCLUDED_BY = {

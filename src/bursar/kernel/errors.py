@@ -4,7 +4,8 @@
     ├── InvalidInput 400            InvalidRequest, InvalidField, WeakPassword, LinkExpired, UnknownModel
     ├── NotAuthenticated 401        MissingCredentials, InvalidApiKey, InvalidSignIn, SessionEnded
     ├── PaymentRequired 402         InsufficientCredits
-    ├── Forbidden 403               PermissionDenied, EmailNotVerified, WrongKindOfKey, SignUpClosed, PurchasesOff
+    ├── Forbidden 403               PermissionDenied, EmailNotVerified, WrongKindOfKey, SignUpClosed, PurchasesOff,
+    │                               LimitExceeded
     ├── NotFound 404                NoSuchThing, NoEndpoints
     ├── Conflict 409                AlreadyTaken, OrganizationFull, Changed
     ├── TooLarge 413

@@ -1,6 +1,7 @@
 """Double entry, append-only, integer nano-dollars, never below zero. `docs/architecture.md` shows where money flows."""
 
 from bursar.ledger._allowances import (
+    AllowanceLease,
     LimitChanged,
     LimitReached,
     LimitUse,
@@ -77,6 +78,7 @@ __all__ = [
     "OWNERS_AT_ONCE",
     "Account",
     "Allowance",
+    "AllowanceLease",
     "Applied",
     "Balance",
     "BalanceTooLarge",

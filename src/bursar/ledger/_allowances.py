@@ -11,9 +11,10 @@ Rows are locked in one order by everybody: the worker's row, the accounts, the a
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Table, and_, bindparam, delete, func, select, union_all, update
 
@@ -62,6 +63,14 @@ class LimitUse:
     def unleased(self) -> Nanos:
         """What may still be handed out."""
         return Nanos(max(0, self.limit.amount - self.used - self.leased))
+
+
+class AllowanceLease(NamedTuple):
+    """What was handed out, how the limit stands now, and what others have of it."""
+
+    granted: Nanos
+    use: LimitUse
+    elsewhere: Nanos
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ async def limit_uses(snapshot: Snapshot, owner: OwnerId, subjects: Iterable[str]
 
 async def lease_allowance(
     tx: Tx, allowance: Allowance, worker: WorkerId, want: Nanos, *, move_id: str
-) -> tuple[Nanos, LimitUse]:
+) -> AllowanceLease:
     """Hands out `want`, or what there is of it, and what the limit looks like then.
 
     `move_id` is the caller's: the latest one repeated hands out what it did the first time. Raises `LimitChanged`, `WorkerStopped`,
@@ -136,11 +145,12 @@ async def lease_allowance(
     use = await _lock_allowance(tx, allowance)
     mine = await tx.first(select(_leases).where(_named_by(_leases, allowance), _leases.c.holder == worker))
     if mine is not None and mine.lease_id == move_id:
-        return Nanos(mine.lease_nanos), use
+        return AllowanceLease(Nanos(mine.lease_nanos), use, Nanos(use.leased - mine.amount_nanos))
+    others = Nanos(use.leased - (0 if mine is None else mine.amount_nanos))
     granted = Nanos(min(want, use.unleased))
     if granted:
         await _hand_out(tx, allowance, worker, granted, move_id)
-    return granted, LimitUse(use.limit, use.used, Nanos(use.leased + granted), use.resets_at)
+    return AllowanceLease(granted, LimitUse(use.limit, use.used, Nanos(use.leased + granted), use.resets_at), others)
 
 
 async def return_allowance(tx: Tx, allowance: Allowance, worker: WorkerId, amount: Nanos, *, move_id: str) -> Nanos:
@@ -182,6 +192,19 @@ async def extend_reserve(tx: Tx, owner: OwnerId, generation: GenerationId, extra
             await _reserve(tx, allowance, generation, extra)
         except LimitChanged:  # nothing binds it any more
             continue
+
+
+async def extend_at_most(tx: Tx, owner: OwnerId, generation: GenerationId, extra: Nanos) -> Nanos:
+    """As much of `extra` as every limit has left that `reserve_allowances` took from; returns how much that was."""
+    query = select(_leases).where(_leases.c.owner_id == owner, _leases.c.holder == generation)
+    bound = []
+    for allowance in sorted(_allowance(row) for row in await tx.all(query)):
+        with suppress(LimitChanged):
+            bound.append((allowance, await _lock_allowance(tx, allowance)))
+    covered = Nanos(min([extra, *(use.unleased for _, use in bound)]))
+    for allowance, _ in bound if covered else ():
+        await _hand_out(tx, allowance, generation, covered, None)
+    return covered
 
 
 async def give_back_all(tx: Tx, holder: WorkerId | GenerationId, owner: OwnerId | None = None) -> None:

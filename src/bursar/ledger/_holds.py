@@ -20,7 +20,14 @@ from sqlalchemy import select, update
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
 from bursar.ledger import tables
-from bursar.ledger._allowances import Charged, count_used, extend_reserve, give_back_all, reserve_allowances
+from bursar.ledger._allowances import (
+    Charged,
+    count_used,
+    extend_at_most,
+    extend_reserve,
+    give_back_all,
+    reserve_allowances,
+)
 from bursar.ledger._rules import Account, Transfer, TransferKind, loss_of
 from bursar.ledger._store import lock_credits, post
 from bursar.ledger._windows import subjects_of
@@ -93,8 +100,8 @@ async def extend_hold(tx: Tx, owner: OwnerId, generation: GenerationId, extra: N
 
 
 async def settle_hold(tx: Tx, owner: OwnerId, generation: GenerationId, charge: Nanos) -> Nanos | None:
-    """Charges what the request cost and gives the rest back. A cost above the hold is covered from what is available, as far
-    as that goes; the rest is booked as the house's loss
+    """Charges what the request cost and gives the rest back. A cost above the hold is covered from what credits and
+    limits have left, as far as that goes; the rest is booked as the house's loss
     (in system scope then: no owner's reaches the house's accounts).
 
     Returns what was charged, or None when the hold had been resolved before: then nothing happens.
@@ -149,6 +156,8 @@ async def _resolve(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hold
 async def _cover(tx: Tx, owner: OwnerId, generation: GenerationId, missing: int) -> int:
     """Moves up to `missing` more into `held`; how much it was. The account is locked first, so that it cannot fall meanwhile."""
     extra = Nanos(min(missing, await lock_credits(tx, owner)))
+    if extra > 0:
+        extra = await extend_at_most(tx, owner, generation, extra)
     if extra > 0:
         await post(
             tx, [_transfer(owner, f"{generation}.rest", TransferKind.HOLD, Account.CREDITS, Account.HELD, extra)]
