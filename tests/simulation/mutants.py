@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bursar.catalog import charge
-from bursar.gateway import Gateway, JournalFunds, Leases
+from bursar.gateway import Gateway, JournalFunds
 from bursar.gateway._apply import apply_settlements
+from bursar.gateway._purses import Credits
 from bursar.gateway._run import Run
 from bursar.kernel.ids import TransferId, new_transfer_id
 from bursar.ledger import _batches, _leases, _rules, _workers
@@ -63,7 +64,7 @@ class Mutant:
 
 
 _SYNCED = "    await self._synced(lsn)\n"
-_RESOLVED = "self._leases.resolve(hold.owner, hold.amount, charged)"
+_RESOLVED = "self._leases.resolve(hold.purses, hold.amount, charged)"
 
 _WATERMARK_FORGOTTEN = Change(
     _batches._keep,
@@ -115,10 +116,10 @@ MUTANTS = (
         1,
         (
             Change(
-                Leases._lease_more,
+                Credits.lease,
                 (
-                    "granted = await ledger.lease(tx, lease.owner, self._worker, want, transfer_id=transfer)",
-                    "granted = min(want, (await ledger.balance(tx, lease.owner)).unleased)",
+                    "granted = await ledger.lease(tx, self.owner, worker, want, transfer_id=move_id)",
+                    "granted = min(want, (await ledger.balance(tx, self.owner)).unleased)",
                 ),
             ),
         ),
@@ -151,8 +152,8 @@ MUTANTS = (
         "no overspend: what is owed is spent again before it is charged",
         10,
         (
-            Change(JournalFunds._end, (_RESOLVED, "self._leases.resolve(hold.owner, hold.amount, 0)")),
-            Change(JournalFunds.settle, (_SYNCED, _SYNCED + "    self._leases.resolve(hold.owner, 0, charged)\n")),
+            Change(JournalFunds._end, (_RESOLVED, "self._leases.resolve(hold.purses, hold.amount, 0)")),
+            Change(JournalFunds.settle, (_SYNCED, _SYNCED + "    self._leases.resolve(hold.purses, 0, charged)\n")),
         ),
     ),
     Mutant(

@@ -117,7 +117,7 @@ class Node:
             self._refused(error)
             return
         self.disk.fuse = None
-        found = self._read_proof()
+        self.proof |= self._read_proof()  # before `recover`, which may write and then die
         leases = Leases(self.database, self.worker, self.clock, sizes=self._sizes, alone=self._alone)
         self.funds = JournalFunds(self.database, self.journal, leases, self.worker, self.clock)
         try:
@@ -129,7 +129,6 @@ class Node:
         except Exception as error:  # noqa: BLE001
             self._refused(error)
             return
-        self.proof |= found
         self.funds.start()
         self.gateway = self._make_gateway()
         self.is_ready = True
