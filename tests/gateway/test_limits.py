@@ -386,6 +386,7 @@ async def test_a_new_window_begins_with_the_whole_limit_and_the_old_one_goes_bac
         assert (await spend_all(world))[0] == 2
     clock.advance(timedelta(minutes=2))
     await Worker.alive[0].funds.tend()
+    await world.gateway.caught_up()
     async with world.database.snapshot(SYSTEM) as snapshot:
         assert (await ledger.verify(snapshot)).drift == 0
         found = await ledger.limit_uses(snapshot, world.cast.owner, [key], spent_at)
