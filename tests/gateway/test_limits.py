@@ -190,6 +190,7 @@ async def test_a_member_has_one_budget_for_keys_and_chat_and_the_organization_on
         assert refused.error["message"].startswith("Member monthly budget of $0.00 exceeded. An admin")
         assert refused.error["metadata"]["scope"] == "member"
     assert (await chat(world, admin)).status == 200
+    await world.gateway.caught_up()
     await limit(world, 4 * COST, Period.WEEKLY, world.cast.owner)
     assert (await world.post(BODY)).status == 200
     refused = await world.post(BODY)
