@@ -26,6 +26,7 @@ from bursar.catalog import Catalog, Provider
 from bursar.gateway import (
     Admission,
     ConcurrencyLimits,
+    Counts,
     DatabaseFunds,
     Dispatcher,
     EndpointHealth,
@@ -261,7 +262,8 @@ class Server:
         self.providers = Providers(clock=clock, pace=pace)
         self.admission = Admission(database, installation.checker, clock)
         self.health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
-        self._journaled = _open_funds(installation) if settings.durability == "journal" else None
+        counts = Counts()
+        self._journaled = _open_funds(installation, counts) if settings.durability == "journal" else None
         self.gateway = Gateway(
             admission=self.admission,
             funds=self._journaled or DatabaseFunds(database),
@@ -277,6 +279,7 @@ class Server:
             limits=ConcurrencyLimits(
                 settings.concurrency_total, settings.concurrency_per_owner, settings.concurrency_per_key
             ),
+            counts=counts,
         )
         self.jobs = Jobs(database, self.mailer)
         self._api: asyncio.Future[Asgi] | None = None
@@ -300,6 +303,9 @@ class Server:
                 mail_delivers=self.mailer.delivers,
                 support_email=settings.support_email,
                 secret=installation.secret,
+                is_public=settings.public_url is not None,
+                metrics_token=settings.metrics_token,
+                journal_state=lambda: None if self._journaled is None else self._journaled.state(),
             )
         )
 
@@ -363,14 +369,14 @@ class Server:
         return None
 
 
-def _open_funds(installation: Installation) -> JournalFunds:
+def _open_funds(installation: Installation, counts: Counts) -> JournalFunds:
     """Takes the journal of this node's one worker. Raises what `Journal.open` raises."""
     database, clock = installation.database, installation.clock
     worker = WorkerId(f"{database.node}-0")
     folder = installation.data_dir.path / "journal"
     journal = Journal.open(folder, worker, on_failure=_stop_at_once)
     leases = Leases(database, worker, clock, alone=database.dialect == "sqlite")
-    return JournalFunds(database, journal, leases, worker, clock)
+    return JournalFunds(database, journal, leases, worker, clock, counts)
 
 
 def _stop_at_once() -> None:

@@ -89,6 +89,12 @@ class Settings(BaseModel):
     smtp_username: str | None = Field(None, description="The user at the mail server, if it wants one.")
     smtp_password: str | None = Field(None, description="The password at the mail server.", repr=False)
     smtp_sender: str | None = Field(None, description="The sender of messages, like Bursar <bursar@example.com>.")
+    metrics_token: str | None = Field(
+        None,
+        description="Who sends this as a bearer token may read /metrics. Unset: this machine may, as long as BURSAR_PUBLIC_URL is "
+        "unset too (behind a proxy everybody seems to be on this machine).",
+        repr=False,
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log on stderr says."
     )
@@ -124,7 +130,7 @@ class Settings(BaseModel):
 
 
 OWN_FIELDS = {name: field for name, field in Settings.model_fields.items() if field.description}
-SECRET_FIELDS = frozenset({"secret", "smtp_password", "database_url"})
+SECRET_FIELDS = frozenset({"secret", "smtp_password", "database_url", "metrics_token"})
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

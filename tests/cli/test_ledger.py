@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bursar.kernel.clock import SystemClock
 from bursar.storage import Database, Sealer
@@ -151,3 +152,27 @@ def test_a_charge_is_corrected_in_two_steps_beside_a_running_server(tmp_path: Pa
         assert f"{identity}  posted  " in listed.out
         found = bursar("ledger", "verify", "--data-dir", data, "--json").succeeded().json
         assert found["sums"]["USD"]["system:corrections"] == -made.json["amount_nanos"]
+
+
+def test_a_server_counts_what_it_answered_charged_and_refused(tmp_path: Path):
+    with RunningServer(data_dir=tmp_path / "data", args=["--pace", "0"]) as server:
+        cost = sum(round(ask(server.api_base, server.api_key).json()["usage"]["cost"] * 10**9) for _ in range(3))
+        assert ask(server.api_base, "sk-bursar-v1-nonsense").status_code == 401
+        assert ask(server.api_base, server.api_key, model="nobody/nothing").status_code == 400
+
+        def counted() -> dict[str, float]:
+            families = text_string_to_metric_families(httpx2.get(f"{server.base_url}/metrics").text)
+            return {
+                f"{each.name}{''.join(each.labels.values())}": each.value
+                for family in families
+                for each in family.samples
+            }
+
+        found = eventually(lambda: (seen := counted()).get("bursar_batch_settlements_sum") == 3 and seen)
+        assert (found["bursar_requests_total200"], found["bursar_spend_nanos_total"]) == (3, cost)
+        assert (found["bursar_requests_total401"], found["bursar_requests_total400"]) == (1, 1)
+        assert (found["bursar_open_holds"], found["bursar_journal_lag_records"], found["bursar_running_requests"]) == (
+            0,
+            0,
+            0,
+        )

@@ -79,3 +79,10 @@ def test_a_person_is_a_personal_owner_and_an_organization_is_not():
     assert ids.is_personal(ids.OwnerId(ids.new_user_id(NOON)))
     assert not ids.is_personal(ids.OwnerId(ids.new_organization_id(NOON)))
     assert not ids.is_personal(ids.SYSTEM_OWNER)
+
+
+def test_an_id_says_when_it_was_made():
+    at = datetime(2026, 11, 24, 13, 30, 0, 123_000, tzinfo=UTC)
+    assert [ids.made_at(made) for made in (ids.new_generation_id(at), ids.new_transfer_id(at))] == [at, at]
+    with pytest.raises(ValueError, match="substring"):
+        ids.made_at("gen-1")

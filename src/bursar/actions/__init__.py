@@ -19,6 +19,7 @@ from bursar.actions.correct_transfer import (
 from bursar.actions.create_organization import create_organization
 from bursar.actions.grant_credits import grant_credits
 from bursar.actions.manage_keys import create_key, delete_key, set_key_disabled
+from bursar.actions.note_check import note_check
 from bursar.actions.rename_user import rename_user
 from bursar.actions.set_password import set_password
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
@@ -42,6 +43,7 @@ __all__ = [
     "grant_credits",
     "invite_operator",
     "make_sign_in_link",
+    "note_check",
     "propose_correction",
     "receive_event",
     "rename_user",

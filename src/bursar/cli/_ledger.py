@@ -16,7 +16,7 @@ from bursar.journal import JournalView, journal_folders
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import OwnerId, WorkerId
 from bursar.kernel.money import format_exact
-from bursar.ledger import Verification, Worker
+from bursar.ledger import Verification
 from bursar.reports import ExportFormat, ExportRange
 from bursar.settings import Settings, read_settings
 from bursar.storage import SYSTEM
@@ -53,39 +53,17 @@ async def look(settings: Settings) -> dict[str, Any]:
 def described(books: Verification, journals: Mapping[str, JournalState], now: datetime) -> dict[str, Any]:
     """Plain JSON; money in nanos, exactly. `lag_records` is None for a worker whose journal is not on this machine."""
     opened = [state.oldest_open_at for state in journals.values()] + [books.oldest_hold_at]
-    return {
-        "ok": books.difference_count == 0,
-        "drift": books.drift,
-        "differences": [
-            {"law": each.law, "subject": each.subject, "message": each.sentence, "nanos": each.nanos}
-            for each in books.differences
-        ],
-        "difference_count": books.difference_count,
-        "sums": {"USD": dict(books.balances)},
-        "house_loss": books.losses,
-        "accounts": books.accounts,
-        "transfers": books.transfers,
-        "leases": books.leases,
-        "leased": books.leased,
-        "holds": {
-            "open": books.open_holds + sum(state.open for state in journals.values()),
-            "held": books.held + sum(state.held for state in journals.values()),
-            "oldest_seconds": _seconds(min((at for at in opened if at is not None), default=None), now),
-        },
-        "workers": [_worker(worker, journals.get(worker.id), now) for worker in books.workers],
+    found = reports.told(books)
+    found["holds"] = {
+        "open": books.open_holds + sum(state.open for state in journals.values()),
+        "held": books.held + sum(state.held or 0 for state in journals.values()),
+        "oldest_seconds": _seconds(min((at for at in opened if at is not None), default=None), now),
     }
-
-
-def _worker(worker: Worker, state: JournalState | None, now: datetime) -> dict[str, Any]:
-    return {
-        "worker": worker.id,
-        "node": worker.node,
-        "watermark": worker.watermark,
-        "batches": worker.batches,
-        "chain": worker.chain,
-        "lag_records": None if state is None else state.lag,
-        "lag_seconds": None if state is None else _seconds(state.lag_since, now) or 0,
-    }
+    for each in found["workers"]:
+        state = journals.get(each["worker"])
+        each["lag_records"] = None if state is None else state.lag
+        each["lag_seconds"] = None if state is None else _seconds(state.lag_since, now) or 0
+    return found
 
 
 def _seconds(since: datetime | None, now: datetime) -> int | None:

@@ -2,6 +2,7 @@
 
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
 from bursar.gateway._budgets import Available, InsufficientCredits, LimitExceeded
+from bursar.gateway._counts import Counts
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import (
     BODY_BYTES_MAX,
@@ -19,7 +20,7 @@ from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
-from bursar.gateway._look import JournalState, look_at_journal
+from bursar.gateway._look import look_at_journal
 from bursar.gateway._order import Condition
 from bursar.gateway._performance import Percentiles, Performance
 from bursar.gateway._pipeline import SKINS, Gateway
@@ -28,6 +29,7 @@ from bursar.gateway._preferences import SLUGS_MAX, InvalidPreference
 from bursar.gateway._skin_embeddings import DIMENSIONS_MAX, INPUT_TYPE_CHARACTERS_MAX, INPUTS_MAX, TOKEN_MAX
 from bursar.gateway._skin_messages_form import FALLBACKS_MAX
 from bursar.gateway._skin_responses_form import ITEMS_MAX, METADATA_PAIRS_MAX, METADATA_VALUE_CHARACTERS_MAX
+from bursar.gateway._state import JournalState
 from bursar.gateway._sticky import StickySessions
 from bursar.gateway._wire import encode, json_refusal
 from bursar.gateway.plan import PARAMETERS, EndpointsResting, NoEndpoints, UnknownModel, find_variant
@@ -57,6 +59,7 @@ __all__ = [
     "Caller",
     "ConcurrencyLimits",
     "Condition",
+    "Counts",
     "DatabaseFunds",
     "Dispatcher",
     "EndpointHealth",

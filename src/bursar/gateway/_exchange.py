@@ -33,6 +33,7 @@ class Exchange:
         "more_headers",
         "receive",
         "started",
+        "status",
     )
 
     def __init__(self, receive: Receive, send: Send, *, tells: bool = False) -> None:
@@ -42,6 +43,8 @@ class Exchange:
         self.generation = ""
         self.started = False
         """Whether the status line left."""
+        self.status: int | None = None
+        """What it said."""
         self.gone = False
         self.more_headers: Callable[[], list[tuple[bytes, bytes]]] = list
         """Asked for when the answer begins."""
@@ -60,6 +63,7 @@ class Exchange:
     async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer at once."""
         self.started = True
+        self.status = status
         pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         pairs += [(b"content-length", b"%d" % len(body)), (b"x-generation-id", self.generation.encode())]
         pairs += self.more_headers()
@@ -73,6 +77,7 @@ class Exchange:
         self._quiet = False
         if not self.started:
             self.started = True
+            self.status = 200
             headers = [*_STREAM_HEADERS, (b"x-generation-id", self.generation.encode()), *self.more_headers()]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})

@@ -26,6 +26,7 @@ from bursar import ledger
 from bursar.activity import Generation, GenerationStatus, UsageSource
 from bursar.gateway._apply import apply_settlements
 from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
+from bursar.gateway._counts import Counts
 from bursar.gateway._funds import (
     SETTLE_RETRY_SECONDS_FIRST,
     SETTLE_RETRY_SECONDS_LONGEST,
@@ -36,10 +37,11 @@ from bursar.gateway._funds import (
 )
 from bursar.gateway._leases import Leases
 from bursar.gateway._purses import Lacking, Purse
+from bursar.gateway._state import JournalState, ended_at
 from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import BursarError, Unavailable
-from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId, made_at
 from bursar.kernel.money import Nanos
 from bursar.ledger import Allowance
 from bursar.storage import SYSTEM, Database
@@ -96,7 +98,16 @@ decode_generation = msgspec.msgpack.Decoder(Generation).decode
 class JournalFunds:
     """Of one worker; its journal and its leases are nobody else's."""
 
-    def __init__(self, database: Database, journal: Journal, leases: Leases, worker: WorkerId, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        leases: Leases,
+        worker: WorkerId,
+        clock: Clock,
+        counts: Counts | None = None,
+    ) -> None:
+        self._counts = counts or Counts()
         self._database = database
         self._journal = journal
         self._leases = leases
@@ -181,6 +192,17 @@ class JournalFunds:
             applied = asyncio.get_running_loop().create_future()
             self._readers.append((self._owed[-1][0], applied))
             await asyncio.wait({applied}, timeout=CAUGHT_UP_SECONDS)
+
+    def state(self) -> JournalState:
+        """What `look_at_journal` would say, from memory."""
+        oldest, unapplied = next(iter(self._open), None), next(iter(self._owed), None)
+        return JournalState(
+            lag=len(self._owed),
+            lag_since=None if unapplied is None else ended_at(unapplied[1]),
+            open=len(self._open),
+            held=None,
+            oldest_open_at=None if oldest is None else made_at(oldest),
+        )
 
     async def recover(self) -> int:
         """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
@@ -339,6 +361,7 @@ class JournalFunds:
         for _, row in batch:
             self._owed.popleft()
             self._taken.pop(row.id, None)
+        self._counts.batches[len(batch)] += 1
         self._watermark, self._unsure = last, None
         self._leases.heard()
         self._readers = [each for each in self._readers if not _is_told(each, last)]

@@ -1,23 +1,11 @@
 """What a journal says about requests that run and about settlements on their way to the database; for whoever verifies."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bursar.gateway._journaled import Kind, decode_generation, decode_intent
+from bursar.gateway._state import JournalState, ended_at
 from bursar.journal import JournalView
 from bursar.kernel.ids import GenerationId
-
-
-@dataclass(frozen=True)
-class JournalState:
-    """`lag` counts the settlements that are journaled and not applied, the oldest of them made at `lag_since`; `open` the requests
-    without an end, the oldest begun at `oldest_open_at`, which hold `held` nanos of their worker's leases."""
-
-    lag: int
-    lag_since: datetime | None
-    open: int
-    held: int
-    oldest_open_at: datetime | None
 
 
 def look_at_journal(view: JournalView, watermark: int) -> JournalState:
@@ -33,7 +21,7 @@ def look_at_journal(view: JournalView, watermark: int) -> JournalState:
             intents.pop(row.id, None)
             if record.lsn > watermark:
                 lag += 1
-                since = since or row.created_at + timedelta(milliseconds=row.duration_ms)
+                since = since or ended_at(row)
     return JournalState(
         lag=lag,
         lag_since=since,

@@ -17,6 +17,7 @@ from bursar.activity import GenerationStatus
 from bursar.catalog import Catalog, Operation
 from bursar.gateway._admit import Admission, Caller
 from bursar.gateway._budgets import InsufficientCredits, name_of, remedy_of
+from bursar.gateway._counts import CLIENT_LEFT, Counts
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, ClientGone, Receive, Scope, read_body, read_headers
 from bursar.gateway._exchange import Exchange, Send
@@ -79,6 +80,7 @@ class Gateway:
         clock: Clock,
         credits_url: Callable[[Caller], str],
         limits: ConcurrencyLimits | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._admission = admission
         self._funds = funds
@@ -86,6 +88,7 @@ class Gateway:
         self._catalog = catalog
         self._clock = clock
         self._credits_url = credits_url
+        self.counts = counts or Counts()
         self.places = Places(limits or ConcurrencyLimits())
         self._running: dict[asyncio.Task[None], Exchange] = {}
 
@@ -130,10 +133,14 @@ class Gateway:
         except ClientGone:
             pass
         except BursarError as error:
+            self.counts.refused[error.name] += 1
             await self._refuse(exchange, skin, error, generation, trace)
         except Exception:  # noqa: BLE001 - the last resort: whatever it is, the client gets a whole answer without it
             _log.exception("request %s failed", generation)
+            self.counts.refused[Broken.__name__] += 1
             await self._refuse(exchange, skin, Broken(_SORRY), generation, trace)
+        finally:
+            self.counts.answered[exchange.status or CLIENT_LEFT] += 1
 
     async def handle(
         self,
@@ -158,7 +165,7 @@ class Gateway:
             hold = await self._hold(generation, caller, request, plan)
             run = Run(
                 skin, generation, caller, headers, request, plan, hold, trace, begun,
-                self._funds, self._dispatcher, self._clock,
+                self._funds, self._dispatcher, self._clock, self.counts,
             )  # fmt: skip
             exchange.more_headers = run.headers_of_balance
             await (self._stream(exchange, run) if request.stream else self._whole(exchange, run))

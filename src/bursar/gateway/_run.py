@@ -8,6 +8,7 @@ import msgspec
 from bursar.activity import Generation, GenerationStatus, UsageSource
 from bursar.catalog import Usage, charge
 from bursar.gateway._admit import Caller
+from bursar.gateway._counts import Counts
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, Headers
 from bursar.gateway._funds import Funds, Hold, Progress
@@ -39,6 +40,7 @@ class Run:
     funds: Funds
     dispatcher: Dispatcher
     clock: Clock
+    counts: Counts
     attempt: Attempt | None = None
     meter: Meter | None = None
     first_token: float | None = None
@@ -88,7 +90,9 @@ class Run:
         if failed_empty:
             await self.funds.void(self.hold, generation)
             return Nanos(0)
-        return await self.funds.settle(self.hold, generation)
+        charged = await self.funds.settle(self.hold, generation)
+        self.counts.spent = Nanos(self.counts.spent + charged)
+        return charged
 
     def _row(
         self, status: GenerationStatus, failure: BursarError | None, usage: Usage, source: UsageSource

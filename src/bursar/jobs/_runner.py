@@ -7,6 +7,7 @@ what is old.
 import asyncio
 import logging
 
+from bursar.jobs._books import CHECK_SECONDS, CHECK_SECONDS_FIRST, BooksCheck
 from bursar.kernel.errors import BursarError
 from bursar.mail import Mailer, Message
 from bursar.storage import (
@@ -32,12 +33,17 @@ class Jobs:
     def __init__(self, database: Database, mailer: Mailer) -> None:
         self._database = database
         self._mailer = mailer
+        self._books = BooksCheck(database)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         database.on_enqueued.append(self._wake.set)
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._outbox()), asyncio.create_task(self._tidy())]
+        self._tasks = [
+            asyncio.create_task(self._outbox()),
+            asyncio.create_task(self._tidy()),
+            asyncio.create_task(self._check()),
+        ]
         if self._database.dialect == "postgresql":
             self._tasks.append(asyncio.create_task(follow(self._database)))
 
@@ -86,6 +92,16 @@ class Jobs:
                 await asyncio.wait_for(self._wake.wait(), OUTBOX_SECONDS)
             except TimeoutError:
                 continue
+
+    async def _check(self) -> None:
+        wait: float = CHECK_SECONDS_FIRST  # seconds, not money
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                wait = await self._books.run()
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("checking the books failed")
+                wait = CHECK_SECONDS
 
     async def _tidy(self) -> None:
         while True:

@@ -34,6 +34,7 @@ _PAIRS = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
 """Two characters for each number of 10 bits: half as many steps for an id, and every request makes one."""
 _SHIFTS = tuple(range(120, -1, -10))
 _LENGTH = 26
+_TIME_LENGTH = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -104,6 +105,14 @@ def new_message_id(at: datetime) -> MessageId:
 def generation_floor(at: datetime) -> GenerationId:
     """The smallest id a generation made at `at` can have: ids compare like their times."""
     return GenerationId(f"gen-{_ulid(at, 0)}")
+
+
+def made_at(name: str) -> datetime:
+    """When an id was made, to the millisecond. Raises `ValueError` for what has no time in it."""
+    number = 0
+    for character in name[-_LENGTH:][:_TIME_LENGTH]:
+        number = number * len(_ALPHABET) + _ALPHABET.index(character)
+    return _EPOCH + number * _MILLISECOND
 
 
 def is_id(text: str, prefix: str) -> bool:

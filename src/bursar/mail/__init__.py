@@ -1,6 +1,15 @@
 """Messages and how they leave: the console, or SMTP. Never sees storage; `jobs` empties the outbox through it."""
 
 from bursar.mail._mailers import ConsoleMailer, Mailer, MailNotSent, SmtpMailer
-from bursar.mail._messages import Message, set_password, verify_email
+from bursar.mail._messages import Message, books_differ, set_password, verify_email
 
-__all__ = ["ConsoleMailer", "MailNotSent", "Mailer", "Message", "SmtpMailer", "set_password", "verify_email"]
+__all__ = [
+    "ConsoleMailer",
+    "MailNotSent",
+    "Mailer",
+    "Message",
+    "SmtpMailer",
+    "books_differ",
+    "set_password",
+    "verify_email",
+]

@@ -1,5 +1,6 @@
 """What Bursar writes to people."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -30,4 +31,16 @@ def set_password(to: str, name: str, link: str) -> Message:
         f"Hello {name},\n\nopen this link to choose your password. It works once, for two days:\n\n{link}\n\n"
         "If you did not expect this message, ignore it: nothing changes until the link is used.\n",
         link,
+    )
+
+
+def books_differ(to: str, name: str, drift: str, lines: Sequence[str]) -> Message:
+    """To each operator, once for each time that it begins."""
+    found = "\n".join(f"- {line}" for line in lines)
+    return Message(
+        to,
+        "The books of Bursar do not add up",
+        f"Hello {name},\n\nthe check that runs every minute found differences in the books, {drift} in all:\n\n{found}\n\n"
+        "`bursar ledger verify` looks again, now. Nothing was changed or stopped. You get no further message until the books are "
+        "right again.\n",
     )

@@ -11,7 +11,7 @@ from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
 from bursar.reports.settlements import Settlement, settlements
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
-from bursar.reports.verify import verify_all
+from bursar.reports.verify import LastCheck, encode_check, last_check, told, verify_all
 
 __all__ = [
     "NO_KEY",
@@ -24,6 +24,7 @@ __all__ = [
     "FeedRow",
     "KeyRow",
     "KeyUsage",
+    "LastCheck",
     "NoOwner",
     "NoSuchContext",
     "Overview",
@@ -42,6 +43,7 @@ __all__ = [
     "contexts_of",
     "credit_totals",
     "days_left",
+    "encode_check",
     "export_journal",
     "export_rows",
     "feed_row",
@@ -50,10 +52,12 @@ __all__ = [
     "has_sandbox_credits",
     "key_list",
     "key_usage",
+    "last_check",
     "overview",
     "receipt",
     "resolve_context",
     "settlements",
+    "told",
     "usage",
     "verify_all",
 ]

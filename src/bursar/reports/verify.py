@@ -1,10 +1,11 @@
 """All laws of money at once: the ledger's own, its chains of batches, and that the activity says the same as the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -34,7 +35,7 @@ from bursar.ledger import (
 )
 from bursar.ledger import tables as ledger_tables
 from bursar.reports.billing import DAY_MICROSECONDS
-from bursar.storage import Snapshot
+from bursar.storage import BOOKS_CHECKED, Snapshot, recall
 
 _generations = activity_tables.generations
 _hours = activity_tables.usage_hours
@@ -187,3 +188,82 @@ def _rolled_up(after: str, last: str | None) -> Select[Any]:
         .group_by(both.c.owner_id, both.c.key, both.c.day)
         .having(kept != counted)
     )
+
+
+@dataclass(frozen=True)
+class LastCheck:
+    """What the regular check found last, on whatever node; `seconds` is how long it took. Amounts in nanos."""
+
+    at: datetime
+    seconds: float  # duration, not money
+    drift: int
+    difference_count: int
+    differences: Sequence[str]
+    balances: Mapping[str, int]
+    transfers: int
+    leases: int
+    leased: int
+    losses: int
+    open_holds: int
+    held: int
+    oldest_hold_at: datetime | None
+
+    @property
+    def is_right(self) -> bool:
+        return self.difference_count == 0
+
+
+def encode_check(books: Verification, at: datetime, seconds: float) -> str:  # duration, not money
+    """As `last_check` reads it."""
+    check = LastCheck(
+        at=at,
+        seconds=seconds,
+        drift=books.drift,
+        difference_count=books.difference_count,
+        differences=[f"{each.law}: {each.subject}: {each.sentence}" for each in books.differences],
+        balances=books.balances,
+        transfers=books.transfers,
+        leases=books.leases,
+        leased=books.leased,
+        losses=books.losses,
+        open_holds=books.open_holds,
+        held=books.held,
+        oldest_hold_at=books.oldest_hold_at,
+    )
+    return msgspec.json.encode(check).decode()
+
+
+async def last_check(snapshot: Snapshot) -> LastCheck | None:
+    """None before the first."""
+    found = await recall(snapshot, BOOKS_CHECKED)
+    return None if found is None else msgspec.json.decode(found, type=LastCheck)
+
+
+def told(books: Verification) -> dict[str, Any]:
+    """Plain JSON, for operators; money in nanos, exactly."""
+    return {
+        "ok": books.difference_count == 0,
+        "drift": books.drift,
+        "differences": [
+            {"law": each.law, "subject": each.subject, "message": each.sentence, "nanos": each.nanos}
+            for each in books.differences
+        ],
+        "difference_count": books.difference_count,
+        "sums": {"USD": dict(books.balances)},
+        "house_loss": books.losses,
+        "accounts": books.accounts,
+        "transfers": books.transfers,
+        "leases": books.leases,
+        "leased": books.leased,
+        "holds": {"open": books.open_holds, "held": books.held},
+        "workers": [
+            {
+                "worker": worker.id,
+                "node": worker.node,
+                "watermark": worker.watermark,
+                "batches": worker.batches,
+                "chain": worker.chain,
+            }
+            for worker in books.workers
+        ],
+    }

@@ -9,7 +9,7 @@ from bursar.storage._copy import CopyFailed, ProgramMissing, copy_database, put_
 from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
 from bursar.storage._follow import follow, forget_old_changes
-from bursar.storage._installation import WrongSecret, check_secret, recall, remember
+from bursar.storage._installation import BOOKS_CHECKED, WrongSecret, check_secret, forget, keep, recall, remember
 from bursar.storage._migrate import CannotMigrate, current_revision, ensure_role, has_tables, head_revision, migrate
 from bursar.storage._outbox import (
     OutboxMessage,
@@ -25,6 +25,7 @@ from bursar.storage._sealing import Sealer
 from bursar.storage._types import UtcTime, metadata
 
 __all__ = [
+    "BOOKS_CHECKED",
     "SYSTEM",
     "CannotMigrate",
     "Change",
@@ -46,9 +47,11 @@ __all__ = [
     "current_revision",
     "ensure_role",
     "follow",
+    "forget",
     "forget_old_changes",
     "has_tables",
     "head_revision",
+    "keep",
     "list_kept",
     "mark_delivered",
     "mark_failed",

@@ -2,12 +2,14 @@
 
 import hashlib
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from bursar.kernel import errors, secrets
 from bursar.storage import tables
 from bursar.storage._database import SYSTEM, Database, Snapshot, Tx
 
+BOOKS_CHECKED = "books_checked"
+"""The name of the fact what the regular check of the books found last."""
 _FINGERPRINT = "secret_fingerprint"
 
 _table = tables.installation
@@ -28,6 +30,20 @@ async def remember(tx: Tx, name: str, value: str) -> bool:
         tx.insert(_table).values(name=name, value=value).on_conflict_do_nothing(index_elements=["name"])
     )
     return added == 1
+
+
+async def keep(tx: Tx, name: str, value: str) -> None:
+    """Keeps a fact, in the place of what it was before."""
+    await tx.execute(
+        tx.insert(_table)
+        .values(name=name, value=value)
+        .on_conflict_do_update(index_elements=["name"], set_={"value": value})
+    )
+
+
+async def forget(tx: Tx, name: str) -> bool:
+    """Whether there was such a fact."""
+    return await tx.execute(delete(_table).where(_table.c.name == name)) == 1
 
 
 async def check_secret(database: Database, installation_secret: bytes) -> None:

@@ -18,6 +18,7 @@ from bursar.web._context import Visit, read_form
 from bursar.web._csrf import require_own_form
 from bursar.web._pages import came_from, finish, is_fragment, path_of, redirect
 from bursar.web._parts import Site
+from bursar.web.metrics import require_monitor
 
 FORM_HEADER = "x-csrf-token"
 """Where a script of ours puts what a form has in its field `csrf`."""
@@ -33,6 +34,7 @@ class Entry(Enum):
     PUBLIC = "anybody"
     SIGNED_IN = "whoever is signed in"
     OPERATOR = "the operator"
+    MONITOR = "whoever has the metrics token, or is on this machine"
 
 
 Who = Entry | Permission
@@ -92,6 +94,9 @@ async def enter(site: Site, route: PageRoute, request: Request) -> Response:
 
 async def _admit(visit: Visit, route: PageRoute) -> Response | None:
     """None when they may enter; where to go first when they must sign in. Raises the refusal."""
+    if route.who is Entry.MONITOR:
+        require_monitor(visit)
+        return None
     if visit.session is not None:
         visit.enter_last()
     elif route.is_call:

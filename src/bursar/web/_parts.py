@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import jinja2
 
 from bursar.catalog import Catalog
-from bursar.gateway import Condition, Gateway
+from bursar.gateway import Condition, Gateway, JournalState
 from bursar.identity import Passwords
 from bursar.kernel.clock import Clock
 from bursar.keys import KeyChecker
@@ -25,6 +25,8 @@ class WebParts:
 
     `processor` is None where credits cannot be bought; `sandbox` is the same object as `processor` where it only pretends.
     `mail_delivers` is False where messages are only printed: then the operator's page lists them.
+    `metrics_token` opens the metrics; without one they are seen from this machine, and only where nothing `is_public`.
+    `journal_state()` is how this worker's journal stands, None where there is none.
     """
 
     database: Database
@@ -43,6 +45,9 @@ class WebParts:
     mail_delivers: bool
     support_email: str | None
     secret: bytes = field(repr=False)
+    is_public: bool = True
+    metrics_token: str | None = field(default=None, repr=False)
+    journal_state: Callable[[], JournalState | None] = lambda: None
 
 
 class SpentForms:

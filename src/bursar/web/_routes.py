@@ -6,6 +6,7 @@ from bursar.web import (
     chat,
     generation,
     keys,
+    metrics,
     models,
     operator,
     overview,
@@ -73,4 +74,7 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/settings/preferences/organizations/new", preferences.show_new, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/preferences/organizations", preferences.create, Entry.SIGNED_IN, "preferences"),
     PageRoute("GET", "/operator/mail", operator.show_mail, Entry.OPERATOR, "operator"),
+    PageRoute("GET", "/operator/books", operator.show_books, Entry.OPERATOR, "books"),
+    PageRoute("GET", "/operator/books.json", operator.verify_books, Entry.OPERATOR, "books", is_call=True),
+    PageRoute("GET", "/metrics", metrics.show, Entry.MONITOR, is_call=True),
 )

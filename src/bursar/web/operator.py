@@ -1,8 +1,11 @@
-"""The operator's pages: mail that could only be printed."""
+"""The operator's pages: mail that could only be printed, and whether the books are right."""
+
+import json
 
 from starlette.responses import Response
 
-from bursar import storage
+from bursar import reports, storage
+from bursar.storage import SYSTEM
 from bursar.web._context import Visit
 from bursar.web._pages import render
 
@@ -28,3 +31,27 @@ async def show_mail(visit: Visit) -> Response:
             for message in kept
         ],
     )
+
+
+async def show_books(visit: Visit) -> Response:
+    """What the regular check found last."""
+    async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
+        check = await reports.last_check(snapshot)
+    return render(
+        visit,
+        "operator_books.html",
+        check=check,
+        journal=visit.site.parts.journal_state(),
+        setting="BURSAR_METRICS_TOKEN",
+    )
+
+
+async def verify_books(visit: Visit) -> Response:
+    """Everything added up again, now: what `bursar ledger verify --json` prints, but for other machines' journals."""
+    parts = visit.site.parts
+    async with parts.database.snapshot(SYSTEM) as snapshot:
+        found = reports.told(await reports.verify_all(snapshot))
+    state = parts.journal_state()
+    if state is not None:
+        found["journal"] = {"lag_records": state.lag, "open": state.open}
+    return Response(json.dumps(found), media_type="application/json")
