@@ -7,27 +7,24 @@ another, as SQLite's writers do. What PostgreSQL adds (locks row by row) is not 
 
 import asyncio
 import random
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, Self
 from unittest import mock
 
-from sqlalchemy import Connection, Executable, create_engine, event
+from sqlalchemy import Executable
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import StaticPool
 
 import bursar.app  # noqa: F401 - registers every room's tables
 from bursar.storage import Change, Database, Sealer, Snapshot
-from bursar.storage import _database as real
+from bursar.storage import _database as storage
 from tests.simulation.loop import Process, current
+from tests.support.memory import SECRET, fresh
 
 BEGINNING = datetime(2026, 11, 24, 23, 58, tzinfo=UTC)
 """Schedules run across midnight, so that the activity has two days."""
-SECRET = b"a secret of this simulation, long enough"
 
 
 class Network:
@@ -61,7 +58,7 @@ class Server:
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random) -> None:
         self.loop = loop
         self.rng = rng
-        self.connection, self.raw = _empty()
+        self.connection, self.raw = fresh()
         self.commits = 0
         self.on_commit: Callable[[], None] = lambda: None
         self.databases: list[SimulatedDatabase] = []
@@ -178,7 +175,7 @@ class SimulatedDatabase(Database):
         self.process = process
         self.network = network
         engine = SimulatedEngine(server, network)
-        with mock.patch.object(real, "_sqlite_engine", return_value=engine):
+        with mock.patch.object(storage, "_sqlite_engine", return_value=engine):
             super().__init__("sqlite://", clock=clock, sealer=Sealer(SECRET), node=process.name)
         publish = self.changes.publish
 
@@ -202,51 +199,3 @@ def time_of_the_server() -> Iterator[None]:
 
     with mock.patch.object(Snapshot, "database_time", database_time):
         yield
-
-
-@cache
-def _template() -> bytes:
-    """A migrated, empty database."""
-    import tempfile
-    from pathlib import Path
-
-    from tests.conftest import migrate
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bursar.db"
-        migrate(f"sqlite:///{path}")
-        source = sqlite3.connect(path)
-        try:
-            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            source.execute("PRAGMA journal_mode=DELETE")
-            return source.serialize()
-        finally:
-            source.close()
-
-
-@cache
-def _shared() -> tuple[Connection, sqlite3.Connection]:
-    """One connection for all schedules of this process: statements are compiled once."""
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-
-    @event.listens_for(engine, "connect")
-    def configure(made: Any, _record: Any) -> None:
-        made.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    connection = engine.connect()
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return connection, raw
-
-
-def _empty() -> tuple[Connection, sqlite3.Connection]:
-    connection, raw = _shared()
-    if connection.in_transaction():
-        connection.rollback()
-    raw.deserialize(_template())
-    raw.execute("PRAGMA foreign_keys=ON")
-    return connection, raw

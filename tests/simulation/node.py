@@ -27,11 +27,12 @@ from bursar.journal import Journal
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import WorkerId
 from bursar.keys import KeyChecker
-from tests.simulation.database import BEGINNING, SECRET, Network, Server, SimulatedDatabase
+from tests.simulation.database import BEGINNING, Network, Server, SimulatedDatabase
 from tests.simulation.disk import LIMITS, SimulatedSyncer
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.upstream import Upstreams, catalog
 from tests.support.journal import ForgetfulDisk, PowerLost
+from tests.support.memory import SECRET
 
 FOLDER = Path("/journal")
 DRAIN_SECONDS = 20
