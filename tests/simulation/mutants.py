@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bursar.catalog import charge
 from bursar.gateway import Gateway, JournalFunds
 from bursar.gateway._apply import apply_settlements
 from bursar.gateway._purses import Credits
 from bursar.gateway._run import Run
+from bursar.kernel import money
 from bursar.kernel.ids import TransferId, new_transfer_id
 from bursar.ledger import _batches, _leases, _rules, _workers
 
@@ -130,11 +130,9 @@ MUTANTS = (
         3,
         (
             Change(
-                charge,
-                (
-                    "return money.charge(_priced(pricing, usage))",
-                    "return -int(-sum(n * (price / 1e18) for n, price in _priced(pricing, usage)) * 1e9 // 1)",
-                ),
+                money.charge,
+                ("total += count * price", "total += count * (price / 1e18)"),
+                ("nanos = -(-total // ATTOS_PER_NANO)", "nanos = -int(-total * 1e9 // 1)"),
             ),
         ),
     ),
