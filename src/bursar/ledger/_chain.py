@@ -5,11 +5,15 @@ breaks the hash; and whoever writes all hashes anew ends at another last one tha
 prints it).
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
+from bursar.kernel.ids import OwnerId
+from bursar.kernel.money import Nanos
 from bursar.ledger import tables
 from bursar.ledger._rules import CHAIN_START, Outcome, chain_after, charge_id, loss_of, outcomes_in
 from bursar.ledger._verify import Difference, Findings, Progress, unheard
@@ -19,8 +23,9 @@ from bursar.storage import Snapshot
 _batches = tables.batches
 _transfers = tables.transfers
 
-BATCHES_AT_ONCE = 200
-TRANSFERS_AT_ONCE = 500
+BATCHES_AT_ONCE = 10
+TRANSFERS_AT_ONCE = 250
+"""So few that a server which checks its books beside serving is never busy with them for more than some milliseconds at once."""
 
 
 async def verify_chains(snapshot: Snapshot, progress: Progress = unheard) -> Findings:
@@ -33,9 +38,9 @@ async def verify_chains(snapshot: Snapshot, progress: Progress = unheard) -> Fin
         chain = _Chain(worker, found)
         after = 0
         while rows := await _page(snapshot, worker, after):
-            outcomes = [outcome for row in rows for outcome in chain.follow(row)]
-            for start in range(0, len(outcomes), TRANSFERS_AT_ONCE):
-                await _compare(snapshot, outcomes[start : start + TRANSFERS_AT_ONCE], found)
+            for owner, said in _said([outcome for row in rows for outcome in chain.follow(row)]).items():
+                for some in _some(said.items(), TRANSFERS_AT_ONCE):
+                    await _compare(snapshot, owner, some, found)
             after = rows[-1].first_lsn
             done += len(rows)
             progress("batches", done, of)
@@ -92,19 +97,31 @@ class _Chain:
         self._found.add(Difference("chain", subject, sentence))
 
 
-async def _compare(snapshot: Snapshot, outcomes: Sequence[Outcome], found: Findings) -> None:
-    """What the batches say was charged and lost, with the entries. A settlement at 0 has none."""
-    said = {(each.owner, charge_id(each.generation)): each.charged for each in outcomes if each.charged}
-    said |= {
-        (loss.owner, loss.id): loss.amount
-        for loss in (loss_of(each.owner, each.generation, each.lost) for each in outcomes if each.lost)
-    }
+def _said(outcomes: Sequence[Outcome]) -> dict[OwnerId, dict[str, Nanos]]:
+    """The entries that there must be, by owner and name. A settlement at 0 has none."""
+    said: defaultdict[OwnerId, dict[str, Nanos]] = defaultdict(dict)
+    for each in outcomes:
+        if each.charged:
+            said[each.owner][charge_id(each.generation)] = each.charged
+        if each.lost:
+            said[each.owner][loss_of(each.owner, each.generation, each.lost).id] = each.lost
+    return said
+
+
+async def _compare(snapshot: Snapshot, owner: OwnerId, said: Mapping[str, Nanos], found: Findings) -> None:
+    """One owner's at a time: a list of pairs would have SQLite read the whole table."""
     rows = await snapshot.all(
-        select(_transfers.c.owner_id, _transfers.c.id, _transfers.c.amount_nanos).where(
-            tuple_(_transfers.c.owner_id, _transfers.c.id).in_(list(said))
+        select(_transfers.c.id, _transfers.c.amount_nanos).where(
+            _transfers.c.owner_id == owner, _transfers.c.id.in_(list(said))
         )
     )
-    there = {(row.owner_id, row.id): row.amount_nanos for row in rows}
-    for (owner, name), amount in said.items():
+    there = {row.id: row.amount_nanos for row in rows}
+    for name, amount in said.items():
         sentence = "the entry is {kept}, its batch says {counted}"
-        found.compare("charge", f"{owner} {name}", sentence, there.get((owner, name), 0), amount)
+        found.compare("charge", f"{owner} {name}", sentence, there.get(name, 0), amount)
+
+
+def _some(items: Iterable[tuple[str, Nanos]], most: int) -> Iterator[dict[str, Nanos]]:
+    remaining = iter(items)
+    while some := dict(islice(remaining, most)):
+        yield some
