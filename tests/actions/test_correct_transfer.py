@@ -1,5 +1,6 @@
 """A correction is a transfer of its own that names what it corrects, proposed by one operator and confirmed by another."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -192,3 +193,12 @@ async def test_both_steps_stand_in_the_audit_log_with_who_did_them(office: Offic
     )
     assert [people.get(each.actor.user or "") for each in (proposed, confirmed)] == [PAT, QUINN]
     assert proposed.details["reason"] == "the price was wrong"
+
+
+async def test_of_eight_proposals_at_once_no_more_succeed_than_there_is_to_correct(office: Office):
+    outcomes = await asyncio.gather(*(office.propose(CREDIT) for _ in range(8)), return_exceptions=True)
+    made = [each for each in outcomes if isinstance(each, Correction)]
+    assert len(made) == 4
+    assert {type(each) for each in outcomes} == {Correction, CannotCorrect}
+    await asyncio.gather(*(office.confirm(each) for each in made))
+    assert await office.available() == 10 * CREDIT

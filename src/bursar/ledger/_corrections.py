@@ -104,7 +104,6 @@ async def propose_correction(
 
 async def confirm_correction(tx: Tx, owner: OwnerId, correction: str, *, by: UserId | None) -> Transfer:
     """Posts it. Raises `NoSuchCorrection`, `CorrectionDecided`, and `InsufficientFunds` where it takes more than there is."""
-    await lock_credits(tx, owner)
     made = await _decide(tx, owner, correction, CorrectionState.POSTED, by)
     found = await _corrigible(tx, owner, made.corrects)
     into = found.credit is not Account.CREDITS
