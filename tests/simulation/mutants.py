@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         "no ids and no watermark",
         "exactly once: a batch that is repeated is charged again",
-        6,
+        10,
         (
             Change(
                 _batches._is_behind,
@@ -101,13 +101,13 @@ MUTANTS = (
     Mutant(
         "intent not synced",
         "dispatched ⇒ traced: the power is lost after dispatch",
-        6,
+        12,
         (Change(JournalFunds.hold, (_SYNCED, "    pass\n")),),
     ),
     Mutant(
         "end sent before settle",
         "done ⇒ charged: the client has the end, and the process dies",
-        7,
+        27,
         (Change(JournalFunds.settle, (_SYNCED, "    pass\n")),),
     ),
     Mutant(
@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "float money",
         "charged ⇒ proven: a sum of floats is off by a nano",
-        3,
+        2,
         (
             Change(
                 money.charge,
@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(
         "watermark in memory",
         "exactly once: what was applied is not known after a start",
-        8,
+        24,
         (
             _WATERMARK_FORGOTTEN,
             Change(_batches._is_behind, ("if first_lsn != worker.watermark + 1:", "if False:")),
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "release before settle",
         "no overspend: what is owed is spent again before it is charged",
-        10,
+        49,
         (
             Change(JournalFunds._end, (_RESOLVED, "self._leases.resolve(hold.purses, hold.amount, 0)")),
             Change(JournalFunds.settle, (_SYNCED, _SYNCED + "    self._leases.resolve(hold.purses, 0, charged)\n")),
@@ -157,7 +157,7 @@ MUTANTS = (
     Mutant(
         "double release",
         "no overspend: a hold is given back twice",
-        3,
+        8,
         (Change(JournalFunds._end, (_RESOLVED, f"{_RESOLVED}; {_RESOLVED}")),),
     ),
     Mutant(
@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant(
         "charge on a fallback without output",
         "failure ⇒ free: an attempt that fell back is paid for",
-        4,
+        7,
         (
             Change(
                 Run._row,
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "journal truncated early",
         "dispatched ⇒ traced: the intents of running requests are gone after a kill",
-        26,
+        19,
         (
             Change(
                 JournalFunds._apply_once,
@@ -200,7 +200,7 @@ MUTANTS = (
     Mutant(
         "settle in the request's task",
         "usable: a client that leaves cancels what it owes, and its hold is held for ever",
-        20,
+        3,
         (Change(Gateway.serve, ("await asyncio.shield(task)", "await task")),),
     ),
 )

@@ -24,9 +24,11 @@ from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.node import Node, NodeClock
 from tests.simulation.upstream import Upstreams
 
-TRAFFIC_SECONDS = 8.0
+TRAFFIC_SECONDS = 6.0
 QUIET_SECONDS = 60.0
 """How long what is owed may take once the weather is fine."""
+APPLIED_SECONDS = 8.0
+"""How long a batch may take then; the longest pause between two tries is 5 s."""
 FORGET_SECONDS = 20
 """Without a sign of a worker for so long, the operator may forget it; longer than its blind time."""
 USER = UserId("user_1")
@@ -312,7 +314,7 @@ class Schedule:
         for node in self.nodes:
             if node.is_lost:
                 await self._forget_the_lost(node)
-        await asyncio.sleep(QUIET_SECONDS / 3)
+        await asyncio.sleep(APPLIED_SECONDS)
 
     def _left(self) -> list[Node]:
         return [node for node in self.nodes if not node.is_lost]
