@@ -162,6 +162,11 @@ def _is_file(variable: str) -> bool:
     return name.endswith("_file") and name.removesuffix("_file") in SECRET_FIELDS
 
 
+def environment_without_settings() -> dict[str, str]:
+    """The process's own, for an installation of its own: without what is meant for another one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 def _field_of(variable: str, environment: Mapping[str, str]) -> str:
     name = variable.removeprefix(PREFIX).lower()
     if _is_file(variable):

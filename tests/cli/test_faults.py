@@ -90,12 +90,11 @@ def test_a_clock_that_jumps_by_an_hour_costs_nobody_anything(
     tmp_path: Path, backend: str, request: pytest.FixtureRequest
 ):
     data, env = tmp_path / "data", clean_environment(ENV)
-    url = f"sqlite:///{data / 'bursar.db'}"
     if backend == "postgresql":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = env["BURSAR_DATABASE_URL"] = postgres.clone("template_bursar")
+        env["BURSAR_DATABASE_URL"] = postgres.clone("template_bursar")
     with FailingServer(data, env) as server:
-        loop = CrashLoop(server, random.Random(SEED), url)
+        loop = CrashLoop(server, random.Random(SEED))
         loop.begin()
         server.kill()
         server.bomb = "jump:clock", 250
@@ -110,7 +109,7 @@ def test_connections_that_are_cut_again_and_again_also_at_commit_charge_nobody_t
 ):
     url = postgres.clone("template_bursar")
     with FailingServer(tmp_path / "data", clean_environment({**ENV, "BURSAR_DATABASE_URL": url})) as server:
-        loop = CrashLoop(server, random.Random(SEED), url)
+        loop = CrashLoop(server, random.Random(SEED))
         loop.begin()
         load = Load(server.facts, loop.seen, 0)
         load.start()

@@ -42,8 +42,8 @@ class FailingLoop(CrashLoop):
 
     server: FailingServer
 
-    def __init__(self, server: FailingServer, chance: random.Random, database_url: str, first: int) -> None:
-        super().__init__(server, chance, database_url)
+    def __init__(self, server: FailingServer, chance: random.Random, first: int) -> None:
+        super().__init__(server, chance)
         self._points = _from(_points(ARROWS), first)
         self._starts = _from(_points(AT_START), first)
         self._number = 0
@@ -99,13 +99,13 @@ def test_after_every_kill_what_was_answered_is_charged_once_and_the_books_are_ri
 ):
     backend, _, number = part.partition(" ")
     data = tmp_path / "data"
-    url, env = f"sqlite:///{data / 'bursar.db'}", clean_environment({"PYTHONPATH": str(ROOT)})
+    env = clean_environment({"PYTHONPATH": str(ROOT)})
     if backend == "postgresql":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = env["BURSAR_DATABASE_URL"] = postgres.clone("template_bursar")
+        env["BURSAR_DATABASE_URL"] = postgres.clone("template_bursar")
     count = cycles if is_proving() else 2 + int(number) % 2
     with FailingServer(data, env) as server:
-        loop = FailingLoop(server, random.Random(f"{SEED} {part}"), url, int(number) * cycles)
+        loop = FailingLoop(server, random.Random(f"{SEED} {part}"), int(number) * cycles)
         loop.begin()
         done = [loop.cycle() for _ in range(count)]
     print(

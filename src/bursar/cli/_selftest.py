@@ -12,7 +12,6 @@ Everything happens in a scratch directory with the demo provider: whole answers,
 import asyncio
 import http.client
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -31,12 +30,16 @@ from urllib.parse import urlsplit
 
 from bursar import ledger, reports
 from bursar.activity import GenerationStatus
+from bursar.app import look_at_installation
 from bursar.cli._output import answer
 from bursar.kernel.clock import SystemClock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId
 from bursar.kernel.money import NANOS_PER_CREDIT
-from bursar.storage import SYSTEM, Database, Sealer
+from bursar.settings import Settings, environment_without_settings, read_settings
+from bursar.storage import SYSTEM
+
+_clock = SystemClock()
 
 CLIENTS = 24
 START_SECONDS_MAX = 60
@@ -86,7 +89,7 @@ class Server:
 
     def __init__(self, data_dir: Path, env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
-        self.env = dict(env) if env is not None else _own_environment()
+        self.env = dict(env) if env is not None else environment_without_settings()
         self.facts: dict[str, Any] = {}
         self._process: subprocess.Popen[str] | None = None
 
@@ -95,7 +98,7 @@ class Server:
 
     def start(self) -> float:
         """Returns after how many seconds it was ready. Raises `SelfTestFailed` when it is not."""
-        begun = time.monotonic()
+        begun = _clock.monotonic()
         options = ["demo", "--json", "--pace", "0", "--port", "0", "--data-dir", str(self.data_dir)]
         with (self.data_dir / "selftest.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -112,7 +115,7 @@ class Server:
         if not line:
             raise SelfTestFailed("The server ended before it was ready.", remedy=f"See {log.name}.")
         self.facts = json.loads(line)
-        return time.monotonic() - begun
+        return _clock.monotonic() - begun
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended by itself meanwhile."""
@@ -176,8 +179,8 @@ class Load:
 
     def wait_until_answered(self) -> None:
         """Returns when a request of each client is answered, or nothing more comes: a slow machine is under load later."""
-        until = time.monotonic() + START_SECONDS_MAX
-        while len(self._seen.ended) < self._ended_before + CLIENTS and time.monotonic() < until:
+        until = _clock.monotonic() + START_SECONDS_MAX
+        while len(self._seen.ended) < self._ended_before + CLIENTS and _clock.monotonic() < until:
             if not any(thread.is_alive() for thread in self._threads):
                 return
             time.sleep(0.01)
@@ -229,11 +232,11 @@ class Load:
 class CrashLoop:
     """One installation that is killed again and again."""
 
-    def __init__(self, server: Server, chance: random.Random, database_url: str | None = None) -> None:
+    def __init__(self, server: Server, chance: random.Random) -> None:
         self.server = server
         self.chance = chance
         self.seen = Seen()
-        self._database_url = database_url or f"sqlite:///{server.data_dir / 'bursar.db'}"
+        self._settings = read_settings(server.env, data_dir=server.data_dir)
 
     def begin(self) -> None:
         self.server.data_dir.mkdir(parents=True, exist_ok=True)
@@ -243,12 +246,12 @@ class CrashLoop:
     def cycle(self) -> Cycle:
         """Load, kill, start, compare. Raises `SelfTestFailed`."""
         before = len(self.seen.begun), len(self.seen.ended)
-        begun = time.monotonic()
+        begun = _clock.monotonic()
         load = Load(self.server.facts, self.seen, self.chance.randrange(SHAPES))
         load.start()
         load.wait_until_answered()
         what = self.end_somehow()
-        seconds = time.monotonic() - begun
+        seconds = _clock.monotonic() - begun
         self.server.kill()
         load.join()
         if load.failures:
@@ -268,7 +271,7 @@ class CrashLoop:
 
     def compare(self) -> None:
         """Raises `SelfTestFailed` with the generation that is wrong."""
-        books, rows = _read(self._database_url)
+        books, rows = _read(self._settings)
         seen = self.seen
         _require(books.drift == 0, f"the books drift by {books.drift} nanos")
         spent = sum(row.cost for row in rows.values())
@@ -298,8 +301,8 @@ def run(*, seconds: float, seed: int | None, as_json: bool) -> None:
         loop = CrashLoop(server, random.Random(seed))  # noqa: S311 - moments, not secrets
         try:
             loop.begin()
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
+            until = _clock.monotonic() + seconds
+            while _clock.monotonic() < until:
                 cycles.append(loop.cycle())
                 print(f"{len(cycles):4}  {_line(cycles[-1])}", file=say, flush=True)
         except SelfTestFailed as error:
@@ -335,21 +338,12 @@ def _require(holds: bool, otherwise: str) -> None:
         raise SelfTestFailed(f"{otherwise[0].upper()}{otherwise[1:]}.")
 
 
-def _read(url: str) -> tuple[ledger.Verification, Mapping[GenerationId, reports.Settlement]]:
+def _read(settings: Settings) -> tuple[ledger.Verification, Mapping[GenerationId, reports.Settlement]]:
     """Beside the running server."""
 
     async def look() -> tuple[ledger.Verification, Mapping[GenerationId, reports.Settlement]]:
-        database = Database(url, clock=SystemClock(), sealer=Sealer(os.urandom(32)), node="node_selftest")
-        try:
-            async with database.snapshot(SYSTEM) as snapshot:
-                return await ledger.verify(snapshot), await reports.settlements(snapshot)
-        finally:
-            await database.close()
+        async with look_at_installation(settings) as database, database.snapshot(SYSTEM) as snapshot:
+            return await ledger.verify(snapshot), await reports.settlements(snapshot)
 
     with ThreadPoolExecutor(1) as thread:  # whoever calls may have a loop of its own
         return thread.submit(lambda: asyncio.run(look())).result()
-
-
-def _own_environment() -> dict[str, str]:
-    """Without settings meant for another installation."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BURSAR_")}
