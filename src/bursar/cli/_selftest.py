@@ -30,16 +30,13 @@ from urllib.parse import urlsplit
 
 from bursar import ledger, reports
 from bursar.activity import GenerationStatus
-from bursar.app import look_at_installation
+from bursar.app import SYSTEM_CLOCK, look_at_installation
 from bursar.cli._output import answer
-from bursar.kernel.clock import SystemClock
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import GenerationId
 from bursar.kernel.money import NANOS_PER_CREDIT
 from bursar.settings import Settings, environment_without_settings, read_settings
 from bursar.storage import SYSTEM
-
-_clock = SystemClock()
 
 CLIENTS = 24
 START_SECONDS_MAX = 60
@@ -98,7 +95,7 @@ class Server:
 
     def start(self) -> float:
         """Returns after how many seconds it was ready. Raises `SelfTestFailed` when it is not."""
-        begun = _clock.monotonic()
+        begun = SYSTEM_CLOCK.monotonic()
         options = ["demo", "--json", "--pace", "0", "--port", "0", "--data-dir", str(self.data_dir)]
         with (self.data_dir / "selftest.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -115,7 +112,7 @@ class Server:
         if not line:
             raise SelfTestFailed("The server ended before it was ready.", remedy=f"See {log.name}.")
         self.facts = json.loads(line)
-        return _clock.monotonic() - begun
+        return SYSTEM_CLOCK.monotonic() - begun
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended by itself meanwhile."""
@@ -179,8 +176,8 @@ class Load:
 
     def wait_until_answered(self) -> None:
         """Returns when a request of each client is answered, or nothing more comes: a slow machine is under load later."""
-        until = _clock.monotonic() + START_SECONDS_MAX
-        while len(self._seen.ended) < self._ended_before + CLIENTS and _clock.monotonic() < until:
+        until = SYSTEM_CLOCK.monotonic() + START_SECONDS_MAX
+        while len(self._seen.ended) < self._ended_before + CLIENTS and SYSTEM_CLOCK.monotonic() < until:
             if not any(thread.is_alive() for thread in self._threads):
                 return
             time.sleep(0.01)
@@ -246,12 +243,12 @@ class CrashLoop:
     def cycle(self) -> Cycle:
         """Load, kill, start, compare. Raises `SelfTestFailed`."""
         before = len(self.seen.begun), len(self.seen.ended)
-        begun = _clock.monotonic()
+        begun = SYSTEM_CLOCK.monotonic()
         load = Load(self.server.facts, self.seen, self.chance.randrange(SHAPES))
         load.start()
         load.wait_until_answered()
         what = self.end_somehow()
-        seconds = _clock.monotonic() - begun
+        seconds = SYSTEM_CLOCK.monotonic() - begun
         self.server.kill()
         load.join()
         if load.failures:
@@ -301,8 +298,8 @@ def run(*, seconds: float, seed: int | None, as_json: bool) -> None:
         loop = CrashLoop(server, random.Random(seed))  # noqa: S311 - moments, not secrets
         try:
             loop.begin()
-            until = _clock.monotonic() + seconds
-            while _clock.monotonic() < until:
+            until = SYSTEM_CLOCK.monotonic() + seconds
+            while SYSTEM_CLOCK.monotonic() < until:
                 cycles.append(loop.cycle())
                 print(f"{len(cycles):4}  {_line(cycles[-1])}", file=say, flush=True)
         except SelfTestFailed as error:
