@@ -59,6 +59,10 @@ DEMO_MARK = "demo"
 _log = logging.getLogger("bursar.app")
 
 
+SYSTEM_CLOCK: Clock = SystemClock()
+"""For commands that open no installation."""
+
+
 @dataclass
 class Installation:
     """What every command needs: the data directory, its secret and the database. `open_installation` makes it."""
