@@ -116,7 +116,7 @@ class Turn:
         """Only ever `set`, by the protocol, when there is something new to receive."""
 
     def begin(self, gateway: Gateway, scope: dict[str, Any]) -> None:
-        exchange = self._exchange = Exchange(self.receive, self.send, tells=True)
+        exchange = self._exchange = Exchange(self.receive, self.send, send_at_once=self.send_at_once, tells=True)
         gateway.start(scope, exchange).add_done_callback(self._done)
 
     def set(self) -> None:
@@ -151,6 +151,13 @@ class Turn:
             self._start(message["status"], message["headers"])
         else:
             self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    def send_at_once(self, body: bytes) -> bool:
+        """A piece of a body that has begun, if the client takes it now."""
+        if self._http.flow.write_paused or self.disconnected:
+            return False
+        self._write(body, more=True)
+        return True
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = [STATUS_LINE[status]]

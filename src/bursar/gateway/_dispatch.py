@@ -36,6 +36,7 @@ from bursar.providers import (
     Chunk,
     Deltas,
     Providers,
+    Pump,
     UpstreamFailed,
     UpstreamNeedsOperator,
     UpstreamRefused,
@@ -122,6 +123,7 @@ class OpenedStream:
     attempt: Attempt
     begun: list[Chunk | Deltas]
     rest: AsyncGenerator[list[Chunk | Deltas], None]
+    pump: Pump
 
 
 class Dispatcher:
@@ -176,7 +178,8 @@ class Dispatcher:
 
         async def once(attempt: Attempt) -> OpenedStream:
             upstream = self._providers.upstream_for(attempt.endpoint.provider.protocol)
-            rest = upstream.stream(self._call(attempt, body))
+            call = self._call(attempt, body)
+            rest = upstream.stream(call)
             begun: list[Chunk | Deltas] = []
             try:
                 # A chunk that only names the role is no output yet: until there is some, another endpoint may still be tried.
@@ -187,7 +190,7 @@ class Dispatcher:
                         or len(begun) >= CHUNKS_BEFORE_OUTPUT_MAX
                     ):
                         break
-                return OpenedStream(attempt, begun, rest)
+                return OpenedStream(attempt, begun, rest, call.pump)
             except BaseException:
                 await rest.aclose()
                 raise

@@ -19,7 +19,9 @@ _STREAM_HEADERS = (
 
 
 class Exchange:
-    """`tells`: whether the server calls `left` when the client goes; else `receive` is asked, as ASGI says."""
+    """`send_at_once`: writes a piece of a body where nothing has to be waited for, and returns whether it did.
+
+    `tells`: whether the server calls `left` when the client goes; else `receive` is asked, as ASGI says."""
 
     __slots__ = (
         "_beat",
@@ -27,6 +29,7 @@ class Exchange:
         "_quiet",
         "_relaying",
         "_send",
+        "_send_at_once",
         "_tells",
         "generation",
         "gone",
@@ -36,9 +39,12 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, receive: Receive, send: Send, *, tells: bool = False) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, *, send_at_once: Callable[[bytes], bool] | None = None, tells: bool = False
+    ) -> None:
         self.receive = receive
         self._send = send
+        self._send_at_once = send_at_once
         self._tells = tells
         self.generation = ""
         self.started = False
@@ -81,6 +87,13 @@ class Exchange:
             headers = [*_STREAM_HEADERS, (b"x-generation-id", self.generation.encode()), *self.more_headers()]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    def write_at_once(self, data: bytes) -> bool:
+        """A piece of a stream that has begun; False, and nothing is written, where that would have to wait."""
+        if not self.started or self._send_at_once is None or not self._send_at_once(data):
+            return False
+        self._quiet = False
+        return True
 
     async def relay(self, work: Coroutine[Any, Any, None], keepalive: bytes) -> None:
         """Runs `work`, which writes the stream, until the client leaves; quiet spells are filled with `keepalive`.

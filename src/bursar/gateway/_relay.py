@@ -1,6 +1,7 @@
 """Stops 5 and 6 of a stream: what the provider sends goes on to the client as it comes, counted."""
 
 from contextlib import aclosing
+from functools import partial
 
 from bursar.gateway._dispatch import OpenedStream
 from bursar.gateway._exchange import Exchange
@@ -36,11 +37,12 @@ class Relay:
         opened = await run.dispatcher.open(run.plan, run.request.body, run.trace)
         meter = run.measure(opened.attempt)
         self._covered = opened.attempt.completion_tokens
+        if self._writer.splices:
+            opened.pump.take = partial(self._take_at_once, meter)
         async with aclosing(opened.rest):
             await self._hand_on(opened, meter)
 
     async def _hand_on(self, opened: OpenedStream, meter: Meter) -> None:
-        run = self._run
         batch: list[Chunk | Deltas] | None = opened.begun
         while batch is not None:
             out: list[bytes] = []
@@ -51,15 +53,28 @@ class Relay:
                 # Junk that nobody had read yet. What came before it is charged, so it is handed on.
                 await self._exchange.write(b"".join(out))
                 raise
-            if run.first_token is None and meter.has_output:
-                run.first_token = run.clock.monotonic()
             self._note(meter)
             await self._exchange.write(b"".join(out))
             if self._is_cut:
                 return
             batch = await anext(opened.rest, None)
 
+    def _take_at_once(self, meter: Meter, deltas: Deltas) -> bool:
+        """Hands plain deltas on at the moment they arrive, where nothing has to be waited for; whether it did."""
+        if self.late or self._is_cut or meter.is_finished:
+            return False
+        spliced = meter.splice(deltas)
+        if spliced is None or self._missing(meter.tokens_most + spliced.text_bytes) > 0:
+            return False
+        if not self._exchange.write_at_once(spliced.data):
+            return False
+        meter.took(spliced)
+        self._note(meter)
+        return True
+
     def _note(self, meter: Meter) -> None:
+        if self._run.first_token is None and meter.has_output:
+            self._run.first_token = self._run.clock.monotonic()
         fresh = meter.tokens_most - self._noted_bytes
         now = self._run.clock.monotonic()
         if fresh >= PROGRESS_BYTES or (fresh and now - self._noted_at >= PROGRESS_SECONDS):
@@ -91,11 +106,15 @@ class Relay:
         elif ours is not None:
             out.append(self._writer.chunk(ours))
 
+    def _missing(self, tokens_most: int) -> int:
+        """So many tokens more than the hold covers may have been written; what the client bounded is held for whole."""
+        return 0 if self._run.request.max_tokens is not None else tokens_most - self._covered
+
     async def _covers(self, attempt: Attempt, tokens_most: int) -> bool:
         """Whether the hold covers so much output, extended if need be. Bytes are an upper bound of visible tokens: the hold is
         extended before more than it covers is handed on."""
-        missing = tokens_most - self._covered
-        if missing <= 0 or self._run.request.max_tokens is not None:
+        missing = self._missing(tokens_most)
+        if missing <= 0:
             return True
         extra = -(-missing // STREAM_TOKENS) * STREAM_TOKENS
         if not await self._run.extend(attempt, extra):

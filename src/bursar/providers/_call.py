@@ -1,6 +1,6 @@
 """What one call to an upstream is, whatever its protocol."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,17 @@ class Timeouts:
     idle_seconds: float = IDLE_SECONDS
 
 
+class Pump:
+    """A short way for the plain deltas of one stream. Whoever relays it may `take` them at the moment they arrive, without being
+    woken for each: it returns whether it dealt with them. Where it did not, or is None, they come out of the stream as ever.
+    """
+
+    __slots__ = ("take",)
+
+    def __init__(self) -> None:
+        self.take: Callable[[Deltas], bool] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ChatCall:
     """One chat completion, or one request for embeddings.
@@ -36,6 +47,8 @@ class ChatCall:
     base_url: str | None = None
     credential: str | None = field(default=None, repr=False)
     timeouts: Timeouts = Timeouts()
+    pump: Pump = field(default_factory=Pump, repr=False)
+    """Of a stream; an upstream need not use it."""
 
 
 class Upstream(Protocol):

@@ -125,7 +125,7 @@ class HttpResponse:
 
     __slots__ = (
         "_announced", "_buffered", "_bytes_max", "_complete", "_connection", "_error", "_patience", "_pieces", "_waiter",
-        "_wants", "headers", "status", "timeouts",
+        "_wants", "headers", "on_piece", "status", "timeouts",
     )  # fmt: skip
 
     def __init__(self, connection: "_Connection", timeouts: Timeouts) -> None:
@@ -133,6 +133,9 @@ class HttpResponse:
         """0 until the headers are here; nobody outside sees it so."""
         self.headers: dict[str, str] = {}
         self.timeouts = timeouts
+        self.on_piece: Callable[[bytes], bool] | None = None
+        """Gets what arrives while somebody waits for the next piece, and returns whether that was all there is to do; else whoever
+        waits is woken, with an empty piece: `on_piece` has what arrived."""
         self._connection: _Connection | None = connection
         """None from the end of the answer on, whatever the end: the connection may be somebody else's by then."""
         self._pieces: deque[bytes] = deque()
@@ -428,6 +431,12 @@ class _Connection(asyncio.Protocol):
             elif response._waiter is not None:  # noqa: SLF001 - one who lingers has a deadline that does not move
                 self._deadline = self.loop.time() + response.timeouts.idle_seconds
             return
+        waiter = response._waiter  # noqa: SLF001
+        if response.on_piece is not None and waiter is not None and not waiter.done():
+            if response.on_piece(response._taken()):  # noqa: SLF001
+                self._deadline = self.loop.time() + response.timeouts.idle_seconds
+                return
+            response._pieces.append(b"")  # noqa: SLF001
         self._wake(response)
         if response._buffered > HIGH_WATER_BYTES and not self._paused:  # noqa: SLF001
             assert self.transport is not None

@@ -5,12 +5,13 @@ everything up to the first output, and whatever may hold usage or an error (`_mu
 """
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from bursar.kernel.clock import Clock
-from bursar.providers._call import ChatCall, has_output
+from bursar.providers._call import ChatCall, Pump, has_output
 from bursar.providers._chunk import Chunk, decode_chunk
 from bursar.providers._deltas import Deltas, leading_deltas
 from bursar.providers._embeddings import count_inputs, read_embeddings
@@ -78,6 +79,7 @@ class OpenAiUpstream:
         response: HttpResponse | None = None
         try:
             response = await self._opened(call, CHAT, streaming=True)
+            response.on_piece = partial(reader.pumped, call.pump)
             async for piece in response.pieces():
                 if chunks := reader.take(piece):
                     yield chunks
@@ -156,9 +158,20 @@ class _Reader:
         """A choice said why it ended, or `[DONE]` came: an end after that is no break."""
         self.done = False
         self.failure: UpstreamFailed | None = None
+        self._found: list[Chunk | Deltas] = []
+        """What was read when it arrived and is still to be handed on."""
+
+    def pumped(self, pump: Pump, piece: bytes) -> bool:
+        """Reads a piece at the moment it arrives; whether nothing is left to do about it. What is left comes with the next `take`."""
+        found = self.take(piece)
+        for number, chunk in enumerate(found):
+            if pump.take is None or not isinstance(chunk, Deltas) or not pump.take(chunk):
+                self._found = found[number:]
+                return False
+        return not self._is_over
 
     def take(self, piece: bytes) -> list[Chunk | Deltas]:
-        found: list[Chunk | Deltas] = []
+        found, self._found = self._found, []
         try:
             for _ in range(EVENTS_BEFORE_DELTAS_MAX):
                 end = piece.find(b"\n\n") + 2
