@@ -348,7 +348,9 @@ class Server:
         from bursar.api import ApiParts, create_api
 
         database, caught_up = self.installation.database, self.gateway.caught_up
-        return create_api(ApiParts(database, self.admission, self.health, self.catalog, caught_up))
+        return create_api(
+            ApiParts(database, self.admission, self.installation.checker, self.health, self.catalog, caught_up)
+        )
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""

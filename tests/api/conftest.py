@@ -35,7 +35,9 @@ class Api:
 async def api(database: Database, cast: Cast, checker: KeyChecker) -> AsyncIterator[Api]:
     world = World(database, cast, checker)
     world.key = await world.make_key()
-    app = create_api(ApiParts(database, world.admission, world.health, lambda: world.catalog, world.gateway.caught_up))
+    app = create_api(
+        ApiParts(database, world.admission, checker, world.health, lambda: world.catalog, world.gateway.caught_up)
+    )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://bursar.test") as client:
         yield Api(world, client, world.key, await world.make_key(kind=KeyKind.MANAGEMENT))

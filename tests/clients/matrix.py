@@ -77,6 +77,7 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
     "Account": {
         "generation": "one request's metadata and cost",
         "key": "the key that asks, API key and management key",
+        "keys": "create, list, read, change and delete keys with limits, with a management key",
         "credits": "the credits, with a management key",
     },
     "Errors as the client's own exceptions": {

@@ -438,6 +438,27 @@ def _():
     same((personal.organization_id, personal.is_free_tier, personal.usage), (None, True, 0))
 
 
+@case("keys")
+def _():
+    made = management.api_keys.create(name="suite", limit=1.5, limit_reset="weekly")
+    same(
+        (made.data.name, made.data.limit, made.data.limit_remaining, made.data.limit_reset),
+        ("suite", 1.5, 1.5, "weekly"),
+    )
+    cost = chat(client_of(made.key), model=PRIME).usage.cost
+    found = management.api_keys.get(hash=made.data.hash).data
+    near(found.limit_remaining, 1.5 - cost)
+    near(found.usage_weekly, cost)
+    assert made.data.hash in [key.hash for key in management.api_keys.list().data]
+    assert not management.api_keys.list(offset=100).data
+    changed = management.api_keys.update(hash=made.data.hash, limit=0, disabled=False, name="spent").data
+    same((changed.name, changed.limit, changed.limit_remaining), ("spent", 0, 0))
+    same(refused(lambda: chat(client_of(made.key), model=PRIME)), ("ForbiddenResponseError", 403))
+    management.api_keys.delete(hash=made.data.hash)  # its validation asks for `deleted: true`
+    same(refused(lambda: management.api_keys.get(hash=made.data.hash)), ("NotFoundResponseError", 404))
+    same(thrown(client.api_keys.list, errors.OpenRouterError).status_code, 403)
+
+
 @case("credits")
 def _():
     before = management.credits.get_credits().data

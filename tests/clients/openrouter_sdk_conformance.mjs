@@ -278,6 +278,20 @@ put("key", async () => {
   same((await management.apiKeys.getCurrentKeyMetadata()).data.isManagementKey, true);
 });
 
+put("keys", async () => {
+  const made = await management.apiKeys.create({ requestBody: { name: "suite", limit: 1.5, limitReset: "weekly" } });
+  same([made.data.name, made.data.limit, made.data.limitRemaining, made.data.limitReset], ["suite", 1.5, 1.5, "weekly"]);
+  const { cost } = (await chat({ model: c.PRIME }, clientOf(made.key))).usage;
+  const { hash } = made.data;
+  near((await management.apiKeys.get({ hash })).data.limitRemaining, 1.5 - cost);
+  same((await management.apiKeys.list()).data.some((key) => key.hash === hash), true);
+  const changed = (await management.apiKeys.update({ hash, requestBody: { limit: 0, name: "spent" } })).data;
+  same([changed.name, changed.limit, changed.limitRemaining], ["spent", 0, 0]);
+  same(await refused(() => chat({ model: c.PRIME }, clientOf(made.key))), ["ForbiddenResponseError", 403]);
+  same((await management.apiKeys.delete({ hash })).deleted, true);
+  same(await refused(() => management.apiKeys.get({ hash })), ["NotFoundResponseError", 404]);
+});
+
 put("credits", async () => {
   const before = (await management.credits.getCredits()).data;
   const { cost } = (await chat({ model: c.PRIME })).usage;

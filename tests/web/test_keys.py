@@ -93,3 +93,19 @@ async def test_a_key_of_another_context_is_not_found_here(house, ana, acme):
     browser = await house.signed_in(ana)
     assert (await browser.get(f"/personal/keys/{key.id}/delete")).status_code == 404
     assert (await browser.get("/personal/keys/nonsense/delete")).status_code == 404
+
+
+async def test_a_key_is_created_with_a_limit_and_the_list_shows_how_much_is_used(house, ana, acme):
+    browser = await house.signed_in(ana)
+    fields = {"name": "limited", "kind": "inference", "limit": "$1,250.50", "limit_reset": "weekly"}
+    page = text_of(await browser.send("/orgs/acme/keys", "/orgs/acme/keys", **fields))
+    assert "$0.00 of $1,250.50 each week, from Monday" in page
+
+
+@pytest.mark.parametrize("wrong", ["much", "-5", "1e400", "0.0000000001"])
+async def test_a_limit_that_is_no_amount_is_said_beside_the_field(house, ana, acme, wrong):
+    browser = await house.signed_in(ana)
+    fields = {"name": "limited", "kind": "inference", "limit": wrong, "limit_reset": "monthly"}
+    answer = await browser.send("/orgs/acme/keys", "/orgs/acme/keys", **fields)
+    assert answer.status_code == 400
+    assert 'id="limit-error"' in answer.text

@@ -26,6 +26,7 @@ class Permission(StrEnum):
     MANAGE_OWN_KEYS = "manage the keys one created"
     MANAGE_ALL_KEYS = "manage the keys of others"
     MANAGE_MANAGEMENT_KEYS = "create and manage management keys"
+    SET_BUDGETS = "set budgets"
 
 
 _EVERYONE = frozenset(

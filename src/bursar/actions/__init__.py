@@ -18,21 +18,36 @@ from bursar.actions.correct_transfer import (
 )
 from bursar.actions.create_organization import create_organization
 from bursar.actions.grant_credits import grant_credits
-from bursar.actions.manage_keys import create_key, delete_key, set_key_disabled
+from bursar.actions.manage_keys import (
+    KeyChanges,
+    NotAMember,
+    Unchanged,
+    create_key,
+    delete_key,
+    set_key_disabled,
+    update_key,
+)
 from bursar.actions.note_check import note_check
 from bursar.actions.rename_user import rename_user
+from bursar.actions.set_limits import Allowing, NoSuchMember, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
 from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verification, sign_up, verify_email
 
 __all__ = [
+    "Allowing",
     "EmailNotVerified",
     "InvalidSignIn",
+    "KeyChanges",
+    "NoSuchMember",
+    "NotAMember",
     "NotAnOperator",
+    "PersonalBudget",
     "PurchasesOff",
     "ReasonMissing",
     "SecondOperatorNeeded",
     "SignUpClosed",
+    "Unchanged",
     "add_member",
     "add_user",
     "become_operator",
@@ -50,6 +65,7 @@ __all__ = [
     "require_own_address",
     "resend_verification",
     "reset_user",
+    "set_budget",
     "set_key_disabled",
     "set_password",
     "sign_in",
@@ -57,6 +73,7 @@ __all__ = [
     "sign_out",
     "sign_up",
     "start_purchase",
+    "update_key",
     "verify_email",
     "withdraw_correction",
 ]

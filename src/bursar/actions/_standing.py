@@ -29,6 +29,13 @@ async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Pe
     return context
 
 
+async def belongs(snapshot: Snapshot, user: UserId, owner: OwnerId) -> bool:
+    """Whether it is their personal account, or an organization of theirs."""
+    if is_personal(owner):
+        return UserId(owner) == user
+    return await organizations.find_role(snapshot, OrganizationId(owner), user) is not None
+
+
 class AddressUnproven(Conflict):
     """Somebody signed up with this address and never showed that it is theirs."""
 

@@ -1,12 +1,42 @@
-"""Creating, disabling and deleting keys. Members manage their own, admins all."""
+"""Creating, changing, disabling and deleting keys. Members manage their own, admins all."""
 
-from bursar import audit, keys
+from dataclasses import dataclass
+from enum import Enum
+
+from bursar import audit, keys, ledger
 from bursar.access import Actor, Allow, Permission, may
-from bursar.actions._standing import enter
+from bursar.actions._standing import belongs, enter
+from bursar.actions.set_limits import Allowing, put_limit
+from bursar.kernel.errors import InvalidField
 from bursar.kernel.ids import KeyId, OwnerId, UserId
+from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyChecker, KeyKind, NoSuchKey
+from bursar.ledger import Period
 from bursar.storage import Database, Scope, Tx
 
+
+class Unchanged(Enum):
+    """Says that a field which may be None stays as it is."""
+
+    UNCHANGED = 0
+
+
+class NotAMember(InvalidField):
+    """A key is created for somebody who does not belong to its owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanges:
+    """What is to be different; `limit` None: no limit any more."""
+
+    name: str | None = None
+    disabled: bool | None = None
+    include_byok_in_limit: bool | None = None
+    limit: Nanos | Unchanged | None = Unchanged.UNCHANGED
+    period: Period | None = None
+
+
+_ABLED = {True: "key.disabled", False: "key.enabled"}
 _NEEDED = {KeyKind.INFERENCE: Permission.CREATE_KEYS, KeyKind.MANAGEMENT: Permission.MANAGE_MANAGEMENT_KEYS}
 
 
@@ -19,13 +49,55 @@ async def create_key(
     creator: UserId,
     name: str,
     kind: KeyKind = KeyKind.INFERENCE,
+    limit: Allowing | None = None,
+    include_byok_in_limit: bool = False,
 ) -> tuple[Key, str]:
-    """The key and its plaintext, to be shown once. Raises `PermissionDenied`, `InvalidField`."""
+    """The key and its plaintext, to be shown once. Raises `PermissionDenied`, `InvalidField`; `NotAMember` when the creator is none of
+    the organization."""
     async with database.begin(Scope(owner)) as tx:
         await enter(tx, actor, owner, _NEEDED[kind])
-        key, plaintext = await keys.create(tx, checker, owner=owner, creator=creator, name=name, kind=kind)
+        if not await belongs(tx, creator, owner):
+            raise NotAMember("creator_user_id", "There is no such member here.")
+        key, plaintext = await keys.create(
+            tx,
+            checker,
+            owner=owner,
+            creator=creator,
+            name=name,
+            kind=kind,
+            include_byok_in_limit=include_byok_in_limit,
+        )
         await audit.record(tx, actor, owner, "key.created", key.id, name=key.name, kind=kind.value, label=key.label)
+        if limit is not None:
+            await put_limit(tx, actor, owner, key.id, limit)
         return key, plaintext
+
+
+async def update_key(database: Database, actor: Actor, *, owner: OwnerId, key: KeyId, changes: KeyChanges) -> Key:
+    """The key as it is then. Raises `NoSuchKey`, `InvalidField`."""
+    async with database.begin(Scope(owner)) as tx:
+        found = await _manageable(tx, actor, owner, key)
+        if changes.disabled is not None and changes.disabled != (found.disabled_at is not None):
+            await keys.set_disabled(tx, found, changes.disabled)
+            await audit.record(tx, actor, owner, _ABLED[changes.disabled], key, name=found.name)
+        if changes.name is not None or changes.include_byok_in_limit is not None:
+            await keys.update_key(tx, found, name=changes.name, include_byok_in_limit=changes.include_byok_in_limit)
+            await audit.record(tx, actor, owner, "key.changed", key, name=changes.name or found.name)
+        await _change_limit(tx, actor, found, changes)
+        changed = await keys.find_key(tx, owner, key)
+        assert changed is not None
+        return changed
+
+
+async def _change_limit(tx: Tx, actor: Actor, key: Key, changes: KeyChanges) -> None:
+    """An amount alone keeps the period, a period alone the amount; a period without a limit says nothing."""
+    if changes.limit is Unchanged.UNCHANGED and changes.period is None:
+        return
+    now = next((each for each in await ledger.list_limits(tx, key.owner) if each.subject == key.id), None)
+    amount = (None if now is None else now.amount) if changes.limit is Unchanged.UNCHANGED else changes.limit
+    period = changes.period or (now.period if now is not None else Period.TOTAL)
+    await put_limit(tx, actor, key.owner, key.id, None if amount is None else Allowing(amount, period))
+    await keys.update_key(tx, key)
 
 
 async def set_key_disabled(database: Database, actor: Actor, *, owner: OwnerId, key: KeyId, disabled: bool) -> Key:
@@ -33,7 +105,7 @@ async def set_key_disabled(database: Database, actor: Actor, *, owner: OwnerId, 
     async with database.begin(Scope(owner)) as tx:
         found = await _manageable(tx, actor, owner, key)
         await keys.set_disabled(tx, found, disabled)
-        await audit.record(tx, actor, owner, "key.disabled" if disabled else "key.enabled", key, name=found.name)
+        await audit.record(tx, actor, owner, _ABLED[disabled], key, name=found.name)
         return found
 
 
@@ -42,6 +114,7 @@ async def delete_key(database: Database, actor: Actor, *, owner: OwnerId, key: K
     async with database.begin(Scope(owner)) as tx:
         found = await _manageable(tx, actor, owner, key)
         await keys.delete(tx, found)
+        await ledger.remove_limit(tx, owner, found.id)
         await audit.record(tx, actor, owner, "key.deleted", key, name=found.name, label=found.label)
         return found
 

@@ -1,17 +1,20 @@
 """Our records as OpenRouter's clients read them: every key that a strict client requires is always there."""
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
-from bursar.gateway import encode
+from bursar.gateway import encode, limit_scope
 from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import OwnerId, is_personal
-from bursar.kernel.money import price_text, to_credits
+from bursar.kernel.money import ZERO, price_text, to_credits
 from bursar.keys import Key, KeyKind
+from bursar.ledger import LimitUse, Period
 from bursar.reports import CreditTotals, KeyUsage, Receipt
 
 _NAMESPACE = UUID("6f0f5f0a-3c0e-5b0c-9a4e-b0c5a5b0c5a5")
@@ -22,8 +25,8 @@ class InvalidParameter(InvalidInput):
     """A query parameter that does not fit the description."""
 
 
-def json_answer(value: Any) -> Response:
-    return Response(encode(value), media_type="application/json")
+def json_answer(value: Any, status: int = 200) -> Response:
+    return Response(encode(value), status, media_type="application/json")
 
 
 def workspace_of(owner: OwnerId) -> str:
@@ -31,14 +34,15 @@ def workspace_of(owner: OwnerId) -> str:
     return str(uuid5(_NAMESPACE, owner))
 
 
-def key(found: Key, usage: KeyUsage, totals: CreditTotals) -> dict[str, Any]:
-    is_management = found.kind is KeyKind.MANAGEMENT
+def _limit_and_usage(found: Key, usage: KeyUsage | None, use: LimitUse | None) -> dict[str, Any]:
+    """`use`: of the key's limit in its present window; what remains is of that window, never of the key's life."""
+    usage = usage or KeyUsage(ZERO, ZERO, ZERO, ZERO)
     return {
         "label": found.label,
-        "limit": None,
-        "limit_remaining": None,
-        "limit_reset": None,
-        "include_byok_in_limit": False,
+        "limit": None if use is None else to_credits(use.limit.amount),
+        "limit_remaining": None if use is None else to_credits(use.remaining),
+        "limit_reset": None if use is None else _reset(use.limit.period),
+        "include_byok_in_limit": found.include_byok_in_limit,
         "usage": to_credits(usage.total),
         "usage_daily": to_credits(usage.daily),
         "usage_weekly": to_credits(usage.weekly),
@@ -47,19 +51,70 @@ def key(found: Key, usage: KeyUsage, totals: CreditTotals) -> dict[str, Any]:
         "byok_usage_daily": _ZERO,
         "byok_usage_weekly": _ZERO,
         "byok_usage_monthly": _ZERO,
+        "creator_user_id": found.creator,
+        "workspace_id": workspace_of(found.owner),
+        "expires_at": None,
+    }
+
+
+def managed_key(found: Key, usage: KeyUsage | None, use: LimitUse | None) -> dict[str, Any]:
+    """A key as a management key sees it."""
+    return {
+        **_limit_and_usage(found, usage, use),
+        "hash": found.hash,
+        "name": found.name,
+        "disabled": found.disabled_at is not None,
+        "created_at": _time(found.created_at),
+        "updated_at": None if found.updated_at is None else _time(found.updated_at),
+        "last_used_at": None if found.last_used_at is None else _time(found.last_used_at),
+        "external_user": None,
+    }
+
+
+_SCOPES = {"key": "key_limit", "member": "member", "organization": "workspace"}
+"""In OpenRouter's words."""
+
+
+def budget(use: LimitUse) -> dict[str, Any]:
+    """A limit in its present window. `remaining_usd` of 0 or less: nothing that costs is served."""
+    return {
+        "scope": _SCOPES[limit_scope(use.limit)],
+        "budget_id": None,
+        "guardrail_id": None,
+        "include_byok": False,
+        "limit_usd": to_credits(use.limit.amount),
+        "spend_usd": to_credits(use.used),
+        "remaining_usd": to_credits(use.limit.amount - use.used),
+        "reset_interval": _reset(use.limit.period),
+        "resets_at": None if use.resets_at is None else _time(use.resets_at),
+    }
+
+
+def _reset(period: Period) -> str | None:
+    return None if period is Period.TOTAL else period.value
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def key(found: Key, usage: KeyUsage, totals: CreditTotals, uses: Sequence[LimitUse]) -> dict[str, Any]:
+    """A key as it sees itself. `uses`: every limit that binds it, the narrowest first."""
+    is_management = found.kind is KeyKind.MANAGEMENT
+    own = next((use for use in uses if use.limit.subject == found.id), None)
+    least = min(uses, key=lambda use: use.limit.amount - use.used, default=None)
+    return {
+        **_limit_and_usage(found, usage, own),
         "is_free_tier": totals.total_credits == 0,
         "is_management_key": is_management,
         "is_provisioning_key": is_management,
-        "creator_user_id": found.creator,
         "organization_id": None if is_personal(found.owner) else found.owner,
-        "workspace_id": workspace_of(found.owner),
         "allowed_data_regions": ["global"],
-        "budgets": [],
-        "effective_budget": None,
+        "budgets": [budget(use) for use in uses],
+        "effective_budget": None if least is None else budget(least),
         # -1: no such limit here; the keys are there because strict clients require them.
         "free_model_daily_requests": {"limit": -1, "used": 0, "remaining": -1},
         "rate_limit": {"interval": "10s", "note": "This field is deprecated and safe to ignore.", "requests": -1},
-        "expires_at": None,
     }
 
 

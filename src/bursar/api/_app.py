@@ -1,6 +1,7 @@
 """The management API: one FastAPI application for the description it writes of itself; its error bodies are ours throughout."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import __version__
-from bursar.api import _endpoints, _inference, _models, _routes
+from bursar.api import _endpoints, _inference, _keys, _models, _routes
 from bursar.api._answers import InvalidParameter
 from bursar.api._describe import SECURITY_SCHEMES
 from bursar.api._shelf import Shelf
 from bursar.catalog import Catalog
 from bursar.gateway import Admission, EndpointHealth, json_refusal
 from bursar.kernel.errors import BursarError, NotFound
+from bursar.keys import KeyChecker
 from bursar.storage import Database
 
 _log = logging.getLogger("bursar.api")
@@ -30,6 +32,7 @@ class ApiParts:
 
     database: Database
     admission: Admission
+    checker: KeyChecker
     health: EndpointHealth
     catalog: Callable[[], Catalog]
     caught_up: Callable[[], Awaitable[None]]
@@ -96,6 +99,7 @@ def create_api(parts: ApiParts) -> FastAPI:
         _models.router(parts.admission, shelf),
         _endpoints.router(parts.admission, shelf),
         _routes.router(parts.database, parts.admission, parts.caught_up),
+        _keys.router(parts.database, parts.admission, parts.checker, parts.caught_up),
     ):
         app.include_router(router, prefix="/api/v1")
     return app
@@ -122,9 +126,18 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         remedy = "GET /api/v1/openapi.json lists what is."
         answer = _answer(WrongMethod(f"{request.method} is not allowed here.", remedy=remedy))
-        answer.headers.update(error.headers or {})
+        answer.headers["allow"] = _methods_of(request) or (error.headers or {}).get("allow", "GET")
         return answer
     return _answer(NoSuchRoute("Resource not found.", remedy="GET /api/v1/openapi.json lists what there is."))
+
+
+def _methods_of(request: Request) -> str:
+    """Of all operations at this path: the router itself names those of one route only."""
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)), request.url.path):
+            found |= {method.upper() for method in operations}
+    return ", ".join(sorted(found))
 
 
 async def _not_valid(_request: Request, error: Exception) -> Response:

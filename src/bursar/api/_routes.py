@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from bursar import keys, reports
+from bursar import keys, ledger, reports
 from bursar.api import _answers, _schemas
 from bursar.api._answers import json_answer
 from bursar.api._describe import ANY_KEY, MANAGEMENT_ONLY, Authorization, answers
@@ -48,9 +48,13 @@ def router(database: Database, admission: Admission, caught_up: Callable[[], Awa
             key = await keys.find_key(snapshot, caller.owner, caller.key)
             usage = await reports.key_usage(snapshot, caller.owner, caller.key)
             totals = await reports.credit_totals(snapshot, caller.owner)
+            subjects = ledger.subjects_of(caller.owner, caller.key, caller.user)
+            uses = await ledger.limit_uses(snapshot, caller.owner, subjects, snapshot.now)
         if key is None:
             raise keys.NoSuchKey("This API key does not exist any more.", remedy="Create a new key.")
-        return json_answer({"data": _answers.key(key, usage, totals)})
+        return json_answer(
+            {"data": _answers.key(key, usage, totals, [uses[each] for each in dict.fromkeys(subjects) if each in uses])}
+        )
 
     @routes.get(
         "/credits",

@@ -224,6 +224,65 @@ class KeyAnswer(BaseModel):
     data: KeyObject
 
 
+class ManagedKeyObject(BaseModel):
+    hash: str = Field(description="SHA-256 of the key, in hexadecimal: its name in URLs.")
+    name: str
+    label: str = Field(description="The masked key.")
+    disabled: bool
+    limit: float | None
+    limit_remaining: float | None = Field(description="Of the present window.")
+    limit_reset: str | None
+    include_byok_in_limit: bool
+    usage: float
+    usage_daily: float
+    usage_weekly: float
+    usage_monthly: float
+    byok_usage: float
+    byok_usage_daily: float
+    byok_usage_weekly: float
+    byok_usage_monthly: float
+    created_at: str
+    updated_at: str | None
+    last_used_at: str | None
+    creator_user_id: str | None
+    external_user: str | None
+    workspace_id: str
+    expires_at: str | None
+
+
+class ManagedKeyAnswer(BaseModel):
+    data: ManagedKeyObject
+
+
+class ManagedKeysAnswer(BaseModel):
+    data: list[ManagedKeyObject]
+
+
+class CreatedKeyAnswer(BaseModel):
+    data: ManagedKeyObject
+    key: str = Field(description="The secret, told once.")
+
+
+class DeletedAnswer(BaseModel):
+    deleted: Literal[True]
+
+
+class BudgetObject(BaseModel):
+    scope: str = Field(description="`key_limit`, `member` or `workspace`: the organization.")
+    budget_id: str | None
+    guardrail_id: str | None
+    include_byok: bool
+    limit_usd: float
+    spend_usd: float
+    remaining_usd: float
+    reset_interval: str | None
+    resets_at: str | None
+
+
+class BudgetAnswer(BaseModel):
+    data: BudgetObject | None
+
+
 class CreditsObject(BaseModel):
     total_credits: float
     total_usage: float

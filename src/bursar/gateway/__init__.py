@@ -2,6 +2,7 @@
 
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
 from bursar.gateway._budgets import Available, InsufficientCredits, LimitExceeded
+from bursar.gateway._budgets import scope_of as limit_scope
 from bursar.gateway._counts import Counts
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import (
@@ -92,6 +93,7 @@ __all__ = [
     "encode",
     "find_variant",
     "json_refusal",
+    "limit_scope",
     "look_at_journal",
     "recover_holds",
 ]

@@ -9,11 +9,14 @@ from bursar.keys._store import (
     delete,
     find_by_hash,
     find_key,
+    find_key_by_hash,
     list_keys,
+    page_keys,
     require_key_name,
     set_disabled,
     touch,
     touch_all,
+    update_key,
 )
 
 __all__ = [
@@ -26,9 +29,12 @@ __all__ = [
     "delete",
     "find_by_hash",
     "find_key",
+    "find_key_by_hash",
     "list_keys",
+    "page_keys",
     "require_key_name",
     "set_disabled",
     "touch",
     "touch_all",
+    "update_key",
 ]

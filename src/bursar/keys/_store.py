@@ -42,6 +42,8 @@ class Key:
     disabled_at: datetime | None
     deleted_at: datetime | None
     last_used_at: datetime | None
+    include_byok_in_limit: bool = False
+    """Whether what providers bill to credentials of one's own counts for the limit; there are none yet."""
 
     @property
     def is_usable(self) -> bool:
@@ -62,7 +64,14 @@ def require_key_name(name: str) -> str:
 
 
 async def create(
-    tx: Tx, checker: KeyChecker, *, owner: OwnerId, creator: UserId, name: str, kind: KeyKind
+    tx: Tx,
+    checker: KeyChecker,
+    *,
+    owner: OwnerId,
+    creator: UserId,
+    name: str,
+    kind: KeyKind,
+    include_byok_in_limit: bool = False,
 ) -> tuple[Key, str]:
     """The key and its plaintext, which exists nowhere else. Raises `InvalidField`."""
     plaintext = checker.mint()
@@ -79,6 +88,7 @@ async def create(
         disabled_at=None,
         deleted_at=None,
         last_used_at=None,
+        include_byok_in_limit=include_byok_in_limit,
     )
     await tx.execute(
         _keys.insert().values(
@@ -90,6 +100,7 @@ async def create(
             label=key.label,
             creator_id=creator,
             created_at=key.created_at,
+            include_byok_in_limit=include_byok_in_limit,
         )
     )
     return key, plaintext
@@ -119,6 +130,42 @@ async def list_keys(
     if not deleted:
         query = query.where(_keys.c.deleted_at.is_(None))
     return [_key(row) for row in await snapshot.all(query)]
+
+
+async def find_key_by_hash(snapshot: Snapshot, owner: OwnerId, key_hash: str) -> Key | None:
+    """The owner's API key of this hash that is not deleted; management keys answer like none."""
+    row = await snapshot.first(
+        select(_keys).where(
+            _keys.c.owner_id == owner,
+            _keys.c.hash == key_hash,
+            _keys.c.kind == KeyKind.INFERENCE.value,
+            _keys.c.deleted_at.is_(None),
+        )
+    )
+    return None if row is None else _key(row)
+
+
+async def page_keys(snapshot: Snapshot, owner: OwnerId, *, offset: int, count: int, disabled: bool) -> Sequence[Key]:
+    """Newest first, `count` of the owner's API keys from `offset` on; disabled ones only when asked for."""
+    query = (
+        select(_keys)
+        .where(_keys.c.owner_id == owner, _keys.c.kind == KeyKind.INFERENCE.value, _keys.c.deleted_at.is_(None))
+        .order_by(_keys.c.id.desc())
+        .offset(offset)
+        .limit(count)
+    )
+    rows = await snapshot.all(query if disabled else query.where(_keys.c.disabled_at.is_(None)))
+    return [_key(row) for row in rows]
+
+
+async def update_key(tx: Tx, key: Key, *, name: str | None = None, include_byok_in_limit: bool | None = None) -> None:
+    """Changes what is not None. Raises `InvalidField`."""
+    values: dict[str, Any] = {"updated_at": tx.now}
+    if name is not None:
+        values["name"] = require_key_name(name)
+    if include_byok_in_limit is not None:
+        values["include_byok_in_limit"] = include_byok_in_limit
+    await tx.execute(update(_keys).where(_keys.c.owner_id == key.owner, _keys.c.id == key.id).values(**values))
 
 
 async def set_disabled(tx: Tx, key: Key, disabled: bool) -> None:
@@ -174,4 +221,5 @@ def _key(row: Any) -> Key:
         disabled_at=row.disabled_at,
         deleted_at=row.deleted_at,
         last_used_at=row.last_used_at,
+        include_byok_in_limit=row.include_byok_in_limit,
     )

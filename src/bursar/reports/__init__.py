@@ -5,7 +5,7 @@ from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
-from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage
+from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage, key_usages
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
@@ -52,6 +52,7 @@ __all__ = [
     "has_sandbox_credits",
     "key_list",
     "key_usage",
+    "key_usages",
     "last_check",
     "overview",
     "receipt",

@@ -1,15 +1,16 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
-from bursar import keys
+from bursar import keys, ledger
 from bursar.activity import tables as activity_tables
 from bursar.identity import tables as identity_tables
 from bursar.kernel.ids import KeyId, OwnerId, UserId
-from bursar.kernel.money import Nanos
+from bursar.kernel.money import ZERO, Nanos
 from bursar.keys import Key
+from bursar.ledger import LimitUse
 from bursar.storage import Snapshot
 
 _hours = activity_tables.usage_hours
@@ -28,9 +29,12 @@ class KeyUsage:
 
 @dataclass(frozen=True)
 class KeyRow:
+    """`use`: of the key's limit in its present window, where it has one."""
+
     key: Key
     creator_name: str
     spent_this_month: Nanos
+    use: LimitUse | None = None
 
 
 def windows(now: datetime) -> tuple[datetime, datetime, datetime]:
@@ -57,14 +61,27 @@ async def key_list(snapshot: Snapshot, owner: OwnerId, *, creator: UserId | None
             select(_users.c.id, _users.c.name).where(_users.c.id.in_({key.creator for key in found}))
         )
     }
-    return [KeyRow(key, names.get(key.creator, "Deleted user"), Nanos(spent.get(key.id, 0))) for key in found]
+    uses = await ledger.limit_uses(snapshot, owner, [key.id for key in found], snapshot.now)
+    return [
+        KeyRow(key, names.get(key.creator, "Deleted user"), Nanos(spent.get(key.id, 0)), uses.get(key.id))
+        for key in found
+    ]
 
 
 async def key_usage(snapshot: Snapshot, owner: OwnerId, key: KeyId) -> KeyUsage:
-    sums = []
-    for since in (None, *windows(snapshot.now)):
-        query = select(func.coalesce(func.sum(_hours.c.cost_nanos), 0)).where(
-            _hours.c.owner_id == owner, _hours.c.key_id == key
-        )
-        sums.append(Nanos(int(await snapshot.scalar(query if since is None else query.where(_hours.c.hour >= since)))))
-    return KeyUsage(*sums)
+    return (await key_usages(snapshot, owner, [key])).get(key, KeyUsage(ZERO, ZERO, ZERO, ZERO))
+
+
+async def key_usages(snapshot: Snapshot, owner: OwnerId, of: Iterable[KeyId]) -> Mapping[KeyId, KeyUsage]:
+    """Of those that were ever used, in one look."""
+    cost = _hours.c.cost_nanos
+    sums = [
+        func.sum(cost),
+        *(func.sum(case((_hours.c.hour >= since, cost), else_=0)) for since in windows(snapshot.now)),
+    ]
+    rows = await snapshot.all(
+        select(_hours.c.key_id, *sums)
+        .where(_hours.c.owner_id == owner, _hours.c.key_id.in_(list(of)))
+        .group_by(_hours.c.key_id)
+    )
+    return {KeyId(row[0]): KeyUsage(*[Nanos(int(row[column])) for column in (1, 2, 3, 4)]) for row in rows}

@@ -7,10 +7,13 @@ from starlette.responses import Response
 from bursar import actions, reports
 from bursar import keys as keys_room
 from bursar.access import Permission
-from bursar.kernel import secrets
+from bursar.actions import Allowing
+from bursar.kernel import money, secrets
 from bursar.kernel.errors import BursarError, InvalidField
 from bursar.kernel.ids import KeyId, is_id
+from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyKind, NoSuchKey
+from bursar.ledger import LimitUse, Period
 from bursar.reports import KeyRow
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
@@ -42,6 +45,7 @@ async def create(visit: Visit) -> Response:
             creator=visit.user.id,
             name=visit.form.get("name", ""),
             kind=_kind(visit.form.get("kind", "")),
+            limit=_limit(visit.form.get("limit", ""), visit.form.get("limit_reset", "")),
         )
     except InvalidField as wrong:
         spent.give_back(form)
@@ -121,6 +125,22 @@ def _kind(text: str) -> KeyKind:
     return KeyKind(text)
 
 
+def _limit(amount: str, period: str) -> Allowing | None:
+    """An empty amount is no limit."""
+    amount = amount.strip().removeprefix("$").replace(",", "")
+    if not amount:
+        return None
+    try:
+        nanos = money.parse_credits(amount)
+    except ValueError:
+        nanos = Nanos(-1)
+    if nanos < 0:
+        raise InvalidField("limit", "Write an amount of credits like 25 or 0.50, or nothing for no limit.")
+    if period not in set(Period):
+        raise InvalidField("limit_reset", "Choose how often the limit begins anew.")
+    return Allowing(nanos, Period(period))
+
+
 async def _page(
     visit: Visit,
     status: int = 200,
@@ -141,10 +161,34 @@ async def _page(
         created=created,
         api_base=visit.site.parts.api_base,
         model=visit.site.parts.example_model(),
-        form={"name": kept.get("name", ""), "kind": kept.get("kind", KeyKind.INFERENCE.value)},
+        form={
+            "name": kept.get("name", ""),
+            "kind": kept.get("kind", KeyKind.INFERENCE.value),
+            "limit": kept.get("limit", ""),
+            "limit_reset": kept.get("limit_reset", Period.MONTHLY.value),
+        },
+        periods=_PERIODS,
         form_id=secrets.mint_token(),
         errors=errors or {},
     )
+
+
+_PERIODS = {
+    Period.MONTHLY.value: "each month",
+    Period.WEEKLY.value: "each week, from Monday",
+    Period.DAILY.value: "each day",
+    Period.TOTAL.value: "in all",
+}
+
+
+def _use(use: LimitUse) -> dict[str, Any]:
+    limit = use.limit.amount
+    return {
+        "used_nanos": use.used,
+        "limit_nanos": limit,
+        "percent": min(100, use.used * 100 // limit) if limit else 100,
+        "period": _PERIODS[use.limit.period.value],
+    }
 
 
 def _row(visit: Visit, row: KeyRow) -> dict[str, Any]:
@@ -158,6 +202,7 @@ def _row(visit: Visit, row: KeyRow) -> dict[str, Any]:
         "created_at": key.created_at,
         "last_used_at": key.last_used_at,
         "spend_month_nanos": row.spent_this_month,
+        "limit": None if row.use is None else _use(row.use),
         "disabled": key.disabled_at is not None,
         "can_change": _may_change(visit, key),
     }

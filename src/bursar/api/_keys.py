@@ -1,0 +1,291 @@
+"""`/keys` with a management key, in OpenRouter's shape; and budgets of members and of the organization, which are our own."""
+
+from collections.abc import Awaitable, Callable
+from decimal import ROUND_DOWN, Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.responses import Response
+
+from bursar import actions, keys, ledger, reports
+from bursar.access import Actor, ActorKind
+from bursar.actions import Allowing, KeyChanges, Unchanged
+from bursar.api import _answers, _schemas
+from bursar.api._answers import InvalidParameter, json_answer
+from bursar.api._describe import MANAGEMENT_ONLY, Authorization, answers
+from bursar.gateway import Admission, KeyCaller
+from bursar.kernel.errors import NotFound
+from bursar.kernel.ids import OwnerId, UserId
+from bursar.kernel.money import Nanos, parse_credits
+from bursar.keys import Key, KeyChecker, NoSuchKey
+from bursar.ledger import Period
+from bursar.storage import Database, Scope
+
+PAGE_KEYS = 100
+OFFSET_MAX = 10**9
+LIMIT_USD_MAX = 10**9
+NAME_CHARACTERS_MAX = 100
+
+_NANO = Decimal("0.000000001")
+
+
+def _number(value: Any) -> Any:
+    """A JSON number as an exact decimal of the digits that were written; text is none."""
+    return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+LimitUsd = Annotated[
+    Annotated[Decimal, Field(ge=0, le=LIMIT_USD_MAX)] | None,
+    BeforeValidator(_number),
+    Field(description="USD, cut to nano-dollars. 0 allows nothing that costs; null: no limit."),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": LIMIT_USD_MAX}, {"type": "null"}]}),
+]
+ResetName = Literal["daily", "weekly", "monthly"] | None
+Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, description="Says what uses it.")]
+Hash = Annotated[str, Path(description="`hash` of the key.")]
+
+
+class _Strict(BaseModel):
+    """Takes what the description says and nothing that merely looks like it."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class NewKey(_Strict):
+    name: Name
+    limit: LimitUsd = None
+    limit_reset: ResetName = Field(
+        None, description="When the limit begins anew, 00:00 UTC; weeks on Monday; null: never."
+    )
+    include_byok_in_limit: bool = False
+    creator_user_id: str | None = Field(
+        None, description="The member whose key it is; null: who made the management key."
+    )
+    workspace_id: str | None = Field(None, description="There is one workspace for each owner.")
+    expires_at: None = Field(None, description="Keys do not expire yet.")
+    external: None = Field(None, description="Keys of partners are not supported.")
+
+
+class KeyUpdate(_Strict):
+    name: Name | None = None
+    disabled: bool | None = None
+    limit: LimitUsd = None
+    limit_reset: ResetName = None
+    include_byok_in_limit: bool | None = None
+    workspace_id: str | None = Field(None, description="There is one workspace for each owner.")
+
+
+class Budget(_Strict):
+    limit: LimitUsd
+    limit_reset: ResetName = None
+
+
+class NoSuchWorkspace(NotFound):
+    """Each owner has one workspace, and this is none of theirs."""
+
+
+class NothingToUpdate(InvalidParameter):
+    """A PATCH without a field that can be changed."""
+
+
+def router(
+    database: Database, admission: Admission, checker: KeyChecker, caught_up: Callable[[], Awaitable[None]]
+) -> APIRouter:
+    routes = APIRouter(tags=["Keys"])
+    _reading(routes, database, admission, caught_up)
+    _writing(routes, database, admission, checker, caught_up)
+    _budgets(routes, database, admission, caught_up)
+    return routes
+
+
+def _reading(
+    routes: APIRouter, database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]
+) -> None:
+    @routes.get(
+        "/keys",
+        summary="List the API keys",
+        operation_id="listKeys",
+        responses=answers(_schemas.ManagedKeysAnswer, 400, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def list_keys(
+        offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
+        include_disabled: bool = False,
+        include_expired: bool = False,
+        workspace_id: str | None = None,
+        authorization: Authorization = None,
+    ) -> Response:
+        """Newest first, 100 at a time; disabled ones only when asked for. Management keys are not listed."""
+        del include_expired  # keys do not expire
+        caller = await admission.admit_management(authorization)
+        _require_own(caller.owner, workspace_id)
+        await caught_up()
+        async with database.snapshot(Scope(caller.owner)) as snapshot:
+            found = await keys.page_keys(
+                snapshot, caller.owner, offset=offset, count=PAGE_KEYS, disabled=include_disabled
+            )
+        return json_answer({"data": await _described(database, caller.owner, found)})
+
+    @routes.get(
+        "/keys/{hash}",
+        summary="One API key",
+        operation_id="getKey",
+        responses=answers(_schemas.ManagedKeyAnswer, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def get_key(hash: Hash, authorization: Authorization = None) -> Response:  # noqa: A002
+        caller = await admission.admit_management(authorization)
+        await caught_up()
+        found = await _get(database, caller.owner, hash)
+        return json_answer({"data": (await _described(database, caller.owner, [found]))[0]})
+
+
+def _writing(
+    routes: APIRouter,
+    database: Database,
+    admission: Admission,
+    checker: KeyChecker,
+    caught_up: Callable[[], Awaitable[None]],
+) -> None:
+    created = answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 503)
+
+    @routes.post(
+        "/keys",
+        summary="Create an API key",
+        operation_id="createKeys",
+        status_code=201,
+        responses={(201 if status == 200 else status): said for status, said in created.items()},
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def create_key(body: NewKey, authorization: Authorization = None) -> Response:
+        """`key` is the secret: it is told once and stored nowhere."""
+        caller = await admission.admit_management(authorization)
+        _require_own(caller.owner, body.workspace_id)
+        amount = _nanos(body.limit)
+        made, secret = await actions.create_key(
+            database,
+            checker,
+            _actor(caller),
+            owner=caller.owner,
+            creator=caller.user if body.creator_user_id is None else UserId(body.creator_user_id),
+            name=body.name,
+            limit=None if amount is None else Allowing(amount, _period(body.limit_reset)),
+            include_byok_in_limit=body.include_byok_in_limit,
+        )
+        data = (await _described(database, caller.owner, [made]))[0]
+        return json_answer({"data": data, "key": secret}, status=201)
+
+    @routes.patch(
+        "/keys/{hash}",
+        summary="Change an API key",
+        operation_id="updateKeys",
+        responses=answers(_schemas.ManagedKeyAnswer, 400, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def update_key(hash: Hash, body: KeyUpdate, authorization: Authorization = None) -> Response:  # noqa: A002
+        """Only what is named changes. A limit is in force on every server within a second."""
+        caller = await admission.admit_management(authorization)
+        _require_own(caller.owner, body.workspace_id)
+        if not body.model_fields_set:
+            raise NothingToUpdate("No update fields provided.", remedy="Name at least one field that can be changed.")
+        await caught_up()  # what was spent until now counts for a limit that comes now
+        found = await _get(database, caller.owner, hash)
+        changed = await actions.update_key(
+            database, _actor(caller), owner=caller.owner, key=found.id, changes=_changes(body)
+        )
+        return json_answer({"data": (await _described(database, caller.owner, [changed]))[0]})
+
+    @routes.delete(
+        "/keys/{hash}",
+        summary="Delete an API key",
+        operation_id="deleteKeys",
+        responses=answers(_schemas.DeletedAnswer, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def delete_key(hash: Hash, authorization: Authorization = None) -> Response:  # noqa: A002
+        """For good. Its activity stays."""
+        caller = await admission.admit_management(authorization)
+        found = await _get(database, caller.owner, hash)
+        await actions.delete_key(database, _actor(caller), owner=caller.owner, key=found.id)
+        return json_answer({"deleted": True})
+
+
+def _budgets(
+    routes: APIRouter, database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]
+) -> None:
+    async def put(caller: KeyCaller, member: UserId | None, body: Budget) -> Response:
+        await caught_up()
+        amount = _nanos(body.limit)
+        budget = None if amount is None else Allowing(amount, _period(body.limit_reset))
+        await actions.set_budget(database, _actor(caller), organization=caller.owner, member=member, budget=budget)
+        subject = caller.owner if member is None else member
+        async with database.snapshot(Scope(caller.owner)) as snapshot:
+            use = (await ledger.limit_uses(snapshot, caller.owner, [subject], snapshot.now)).get(subject)
+        return json_answer({"data": None if use is None else _answers.budget(use)})
+
+    @routes.patch(
+        "/organization/budget",
+        summary="Set the organization's budget",
+        operation_id="setOrganizationBudget",
+        responses=answers(_schemas.BudgetAnswer, 400, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def set_organizations(body: Budget, authorization: Authorization = None) -> Response:
+        """What all its keys and all chats together may spend. `limit` null: no budget."""
+        return await put(await admission.admit_management(authorization), None, body)
+
+    @routes.patch(
+        "/organization/members/{user_id}/budget",
+        summary="Set a member's budget",
+        operation_id="setMemberBudget",
+        responses=answers(_schemas.BudgetAnswer, 400, 401, 403, 404, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def set_members(user_id: str, body: Budget, authorization: Authorization = None) -> Response:
+        """What the keys that they created and their chats may spend. `limit` null: no budget."""
+        return await put(await admission.admit_management(authorization), UserId(user_id), body)
+
+
+async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:
+    async with database.snapshot(Scope(owner)) as snapshot:
+        found = await keys.find_key_by_hash(snapshot, owner, key_hash)
+    if found is None:
+        raise NoSuchKey("There is no such API key here.", remedy="GET /api/v1/keys lists them.")
+    return found
+
+
+async def _described(database: Database, owner: OwnerId, found: Any) -> list[dict[str, Any]]:
+    ids = [key.id for key in found]
+    async with database.snapshot(Scope(owner)) as snapshot:
+        usages = await reports.key_usages(snapshot, owner, ids)
+        uses = await ledger.limit_uses(snapshot, owner, ids, snapshot.now)
+    return [_answers.managed_key(key, usages.get(key.id), uses.get(key.id)) for key in found]
+
+
+def _actor(caller: KeyCaller) -> Actor:
+    return Actor(ActorKind.KEY, user=caller.user, key=caller.key)
+
+
+def _require_own(owner: OwnerId, workspace: str | None) -> None:
+    if workspace is not None and workspace.lower() not in (_answers.workspace_of(owner), "default"):
+        raise NoSuchWorkspace("There is no such workspace here.", remedy="Leave it out: each owner has one.")
+
+
+def _nanos(limit: Decimal | None) -> Nanos | None:
+    return None if limit is None else parse_credits(format(limit.quantize(_NANO, ROUND_DOWN), "f"))
+
+
+def _period(reset: str | None) -> Period:
+    return Period.TOTAL if reset is None else Period(reset)
+
+
+def _changes(body: KeyUpdate) -> KeyChanges:
+    named = body.model_fields_set
+    return KeyChanges(
+        name=body.name,
+        disabled=body.disabled,
+        include_byok_in_limit=body.include_byok_in_limit,
+        limit=_nanos(body.limit) if "limit" in named else Unchanged.UNCHANGED,
+        period=_period(body.limit_reset) if "limit_reset" in named else None,
+    )
