@@ -114,7 +114,7 @@ async def make_server(settings: Settings, asked: Asked) -> tuple[Server, list[st
     keys = [await make_owner(installation, number) for number in range(asked.owners)]
     holder = CatalogHolder(settings, installation.clock, demo=False, real_providers=False)
     await holder.load()
-    server = Server(installation, holder)
+    server = await Server.open(installation, holder)
     if asked.funds == "stand-in":
         server.gateway._funds = StandInFunds(installation.clock)
     return server, keys

@@ -5,12 +5,13 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import bursar.activity.tables
 import bursar.audit.tables
@@ -32,16 +33,15 @@ from bursar.gateway import (
     EndpointHealth,
     Gateway,
     JournalFunds,
-    Leases,
+    Node,
+    Seat,
     StickySessions,
-    recover_holds,
+    recover_left_holds,
 )
 from bursar.identity import Passwords
 from bursar.jobs import Jobs
-from bursar.journal import Journal
 from bursar.kernel.clock import Clock, SystemClock
 from bursar.kernel.errors import BursarError, SettingsError
-from bursar.kernel.ids import WorkerId
 from bursar.keys import KeyChecker
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
 from bursar.processors import SandboxProcessor
@@ -52,9 +52,21 @@ from bursar.web import WebParts, create_web
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
+LIVE, READY = "/health/live", "/health/ready"
+"""For whoever watches or balances: 200 while this process runs; 200 while requests should be sent to it, else 503."""
+
 EXAMPLE_MODEL = "demo/echo-1"
 DEMO_MARK = "demo"
 """The fact, kept in the database, that `bursar demo` made this data."""
+
+CONNECTIONS_OF_A_NODE = 16
+"""Of PostgreSQL's; its workers share them."""
+CONNECTIONS_LEAST = 4
+"""Of one worker."""
+BLIND_SECONDS = 30
+"""Without a word from the database for so long a worker is not ready: it admits nothing any more."""
+STOP_SECONDS_MAX = 10
+"""How long a stop waits for settlements once nothing runs any more; a database that is away must not keep the process."""
 
 _log = logging.getLogger("bursar.app")
 
@@ -77,9 +89,13 @@ class Installation:
     passwords: Passwords = field(default_factory=Passwords)
 
     async def close(self) -> None:
+        await self.release()
+        self.data_dir.unlock()
+
+    async def release(self) -> None:
+        """Lets go of everything but the data directory."""
         self.passwords.close()
         await self.database.close()
-        self.data_dir.unlock()
 
 
 async def open_installation(settings: Settings, *, public_url: str | None = None) -> Installation:
@@ -87,20 +103,10 @@ async def open_installation(settings: Settings, *, public_url: str | None = None
 
     Raises `DataDirInUse`, `SettingsError` and what `storage.migrate` raises.
     """
-    clock = SystemClock()
     data_dir = DataDir(settings.data_dir)
     data_dir.lock()
-    secret = data_dir.secret(settings.secret)
-    database = make_database(settings, data_dir, secret, clock)
-    installation = Installation(
-        settings=settings,
-        data_dir=data_dir,
-        clock=clock,
-        secret=secret,
-        database=database,
-        checker=KeyChecker(secret),
-        public_url=settings.public_url or public_url or f"http://{settings.host}:{settings.port}",
-    )
+    installation = join_installation(settings, data_dir, public_url=public_url)
+    database, secret = installation.database, installation.secret
     try:
         await storage.migrate(database)
         await storage.check_secret(database, secret)
@@ -110,10 +116,26 @@ async def open_installation(settings: Settings, *, public_url: str | None = None
     return installation
 
 
+def join_installation(settings: Settings, data_dir: DataDir, *, public_url: str | None = None) -> Installation:
+    """One that another process has opened and holds: a worker's, whose supervisor took the data directory."""
+    clock = SystemClock()
+    secret = data_dir.secret(settings.secret)
+    return Installation(
+        settings=settings,
+        data_dir=data_dir,
+        clock=clock,
+        secret=secret,
+        database=make_database(settings, data_dir, secret, clock),
+        checker=KeyChecker(secret),
+        public_url=settings.public_url or public_url or f"http://{settings.host}:{settings.port}",
+    )
+
+
 def make_database(settings: Settings, data_dir: DataDir, secret: bytes, clock: Clock) -> Database:
     """A further `Database` on the installation's data; the caller closes it."""
     url = settings.database_url or data_dir.database_url
-    return Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node())
+    connections = max(CONNECTIONS_LEAST, CONNECTIONS_OF_A_NODE // settings.workers)
+    return Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node(), connections=connections)
 
 
 async def look_at_schema(settings: Settings) -> str | None:
@@ -255,9 +277,44 @@ def _local_url(value: str) -> str:
 
 
 class Server:
-    """Everything that serves: gateway, API, pages, jobs."""
+    """Everything that serves: gateway, API, pages, jobs. `open` makes it."""
 
-    def __init__(self, installation: Installation, catalog_holder: CatalogHolder, *, pace: float = 1.0) -> None:
+    @staticmethod
+    async def open(
+        installation: Installation, catalog_holder: CatalogHolder, *, pace: float = 1.0, seat: Seat | None = None
+    ) -> "Server":
+        """`seat`: which of a node's workers this process is. Raises what `Node.funds` raises."""
+        seat = seat or Seat()
+        failed = asyncio.Event()
+
+        def stop_at_once() -> None:
+            """What is on disk is not known any more: only a new start, which reads it, can tell."""
+            _log.critical("the journal cannot be written: Bursar stops, and recovers when it is started again")
+            failed.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        node = Node(
+            installation.database,
+            installation.data_dir.path / "journal",
+            host=socket.gethostname(),
+            on_failure=stop_at_once,
+        )
+        counts = Counts()
+        funds = await node.funds(seat, installation.settings.durability, counts)
+        return Server(installation, catalog_holder, node, funds, seat, failed, counts, pace=pace)
+
+    def __init__(
+        self,
+        installation: Installation,
+        catalog_holder: CatalogHolder,
+        node: Node,
+        funds: JournalFunds | DatabaseFunds,
+        seat: Seat,
+        failed: asyncio.Event,
+        counts: Counts,
+        *,
+        pace: float,
+    ) -> None:
         settings = installation.settings
         database, clock = installation.database, installation.clock
         self.installation = installation
@@ -266,11 +323,12 @@ class Server:
         self.providers = Providers(clock=clock, pace=pace)
         self.admission = Admission(database, installation.checker, clock)
         self.health = EndpointHealth(clock, Random())  # noqa: S311 - spreads load, guards nothing
-        counts = Counts()
-        self._journaled = _open_funds(installation, counts) if settings.durability == "journal" else None
+        self._node, self._funds, self._seat = node, funds, seat
+        self.failed = failed
+        """Set when it must stop because its journal failed, and be started again."""
         self.gateway = Gateway(
             admission=self.admission,
-            funds=self._journaled or DatabaseFunds(database),
+            funds=funds,
             dispatcher=Dispatcher(
                 self.providers,
                 self._credential,
@@ -309,7 +367,7 @@ class Server:
                 secret=installation.secret,
                 is_public=settings.public_url is not None,
                 metrics_token=settings.metrics_token,
-                journal_state=lambda: None if self._journaled is None else self._journaled.state(),
+                journal_state=lambda: funds.state() if isinstance(funds, JournalFunds) else None,
             )
         )
 
@@ -318,6 +376,8 @@ class Server:
         path = scope.get("path", "")
         if path.rstrip("/") in self.gateway.skins and scope["type"] == "http":
             await self.gateway(scope, receive, send)
+        elif path in (LIVE, READY) and scope["type"] == "http":
+            await self._tell_health(path, send)
         elif path.startswith("/api/"):
             await (await asyncio.shield(self._whole_api()))(_without_slash(scope), receive, send)
         else:
@@ -326,16 +386,38 @@ class Server:
     async def start(self) -> None:
         """Gives back what a process before this one held when it died, and starts the jobs."""
         await self.catalog.keep_prices_in(self.installation.database)
-        interrupted = await recover_holds(self.installation.database)
-        if self._journaled is not None:
-            interrupted += await self._journaled.recover()
-            self._journaled.start()
+        interrupted = await self._funds.recover()
+        if self._seat.index == 0:
+            interrupted += await self._recover_left()
+        self._funds.start()
         if interrupted:
             _log.warning(
                 "%d requests were interrupted when Bursar last stopped; they cost what had arrived of them", interrupted
             )
         self.jobs.start()
         self._whole_api()
+
+    async def _recover_left(self) -> int:
+        """What others of this node left who are no more: `--workers` was higher, or durability another."""
+        by_journal = self.installation.settings.durability == "journal"
+        seats = self._seat.count
+        interrupted = await recover_left_holds(self.installation.database, 0 if by_journal else seats)
+        return interrupted + await self._node.recover_left(seats if by_journal else 0)
+
+    async def _tell_health(self, path: str, send: Any) -> None:
+        state = self.state if path == READY else "alive"
+        status = 200 if state in ("alive", "ready") else 503
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"status":"%s"}' % state.encode()})
+
+    @property
+    def state(self) -> Literal["ready", "stopping", "blind"]:
+        """Whether requests should be sent here."""
+        if self.gateway.is_draining:
+            return "stopping"
+        database = self.installation.database
+        return "blind" if database.clock.monotonic() - database.heard_at > BLIND_SECONDS else "ready"
 
     def _whole_api(self) -> "asyncio.Future[Asgi]":
         """The management API, built beside the first requests: its framework takes a third of a second to import, which
@@ -354,10 +436,12 @@ class Server:
 
     async def stop(self) -> None:
         """After the last request: waits for what is owed, then lets go of everything."""
-        await self.gateway.drain()
+        try:
+            await asyncio.wait_for(self.gateway.drain(), STOP_SECONDS_MAX)
+        except TimeoutError:
+            _log.error("some requests could not be settled in %d s; the next start does it", STOP_SECONDS_MAX)
         await self.jobs.stop()
-        if self._journaled is not None:
-            await self._journaled.close()
+        await self._funds.close()
         await self.providers.close()
         await self.installation.close()
 
@@ -373,22 +457,6 @@ class Server:
                     remedy=f"The operator has to check credential_file of provider {provider.slug} in the catalogue.",
                 ) from None
         return None
-
-
-def _open_funds(installation: Installation, counts: Counts) -> JournalFunds:
-    """Takes the journal of this node's one worker. Raises what `Journal.open` raises."""
-    database, clock = installation.database, installation.clock
-    worker = WorkerId(f"{database.node}-0")
-    folder = installation.data_dir.path / "journal"
-    journal = Journal.open(folder, worker, on_failure=_stop_at_once)
-    leases = Leases(database, worker, clock, alone=database.dialect == "sqlite")
-    return JournalFunds(database, journal, leases, worker, clock, counts)
-
-
-def _stop_at_once() -> None:
-    """What is on disk is not known any more: only a new start, which reads it, can tell."""
-    _log.critical("the journal cannot be written: Bursar stops, and recovers when it is started again")
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -43,6 +43,17 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="The address to listen on. Loopback unless told otherwise.")
     port: int = Field(PORT_DEFAULT, ge=0, le=65535, description="The port to listen on.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="How many processes serve on one port; more than one needs PostgreSQL. One for each core that should work.",
+    )
+    drain_seconds: int = Field(
+        120,
+        ge=0,
+        description="How long requests that run may go on after SIGTERM; what runs then is cut and charged for what arrived.",
+    )
     public_url: str | None = Field(
         None,
         description="How people reach this installation, like https://bursar.example.com; stands in links and mails.",
@@ -58,7 +69,9 @@ class Settings(BaseModel):
         "directory, with the database a moment behind (fast), or in the database itself (for machines without a disk to trust).",
     )
     concurrency_total: int = Field(
-        4_096, ge=1, description="How many requests to models may run at once; more are answered 503 with Retry-After."
+        4_096,
+        ge=1,
+        description="How many requests to models may run at once in one worker; more are answered 503 with Retry-After.",
     )
     concurrency_per_owner: int = Field(
         1_000, ge=1, description="The same for one organization or person; more are answered 429."

@@ -24,6 +24,8 @@ COMMANDS = [
     ("credits", "grant"),
     ("keys", "add"),
     ("keys", "disable"),
+    ("nodes", "list"),
+    ("nodes", "forget"),
 ]
 IMPORT_MILLISECONDS_MAX = 100
 

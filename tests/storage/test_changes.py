@@ -4,10 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from bursar import storage
+from bursar.kernel.clock import FixedClock, SystemClock
 from bursar.storage import SYSTEM, Change, Database
 from bursar.storage import _follow as following
 from tests.conftest import open_database
@@ -132,17 +135,112 @@ async def test_following_survives_whatever_a_look_fails_with(
         await asyncio.gather(follower, return_exceptions=True)
 
 
-async def test_old_changes_are_forgotten_after_an_hour(fixed_database: Database, fixed_clock):
-    async with fixed_database.begin(SYSTEM) as tx:
+async def age(database: Database, by: timedelta) -> None:
+    """Of every change that was announced: the database dates them, and no test moves its clock."""
+    async with database.begin(SYSTEM) as tx:
+        await tx.execute(text("UPDATE changes SET at = at - :by").bindparams(by=by // timedelta(microseconds=1)))
+
+
+async def test_old_changes_are_forgotten_after_an_hour(database: Database):
+    async with database.begin(SYSTEM) as tx:
         await tx.announce("key", "old")
-    fixed_clock.advance(following.KEPT)
-    async with fixed_database.begin(SYSTEM) as tx:
+    await age(database, following.KEPT / 2)
+    async with database.begin(SYSTEM) as tx:
         await tx.announce("key", "new")
-    await storage.forget_old_changes(fixed_database)
-    async with fixed_database.snapshot(SYSTEM) as snapshot:
-        assert len(await snapshot.all(storage.metadata.tables["changes"].select())) == 2
-    fixed_clock.advance(following.KEPT / 2)
-    await storage.forget_old_changes(fixed_database)
-    async with fixed_database.snapshot(SYSTEM) as snapshot:
-        left = await snapshot.all(storage.metadata.tables["changes"].select())
-    assert [row.subject for row in left] == ["new"]
+    await storage.forget_old_changes(database)
+    assert await kept(database) == ["old", "new"]
+    await age(database, following.KEPT / 2)
+    await storage.forget_old_changes(database)
+    assert await kept(database) == ["new"]
+
+
+async def kept(database: Database) -> list[str]:
+    async with database.snapshot(SYSTEM) as snapshot:
+        return [row.subject for row in await snapshot.all(text("SELECT subject FROM changes ORDER BY seq"))]
+
+
+async def test_a_change_is_heard_at_a_knock_and_without_it_a_moment_later(
+    postgres_database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(following, "POLL_SECONDS", 2.0)
+    monkeypatch.setattr(following, "LISTEN_AGAIN_SECONDS", 0.3)
+    other = open_database(postgres_url, node="node_other")
+    there = listen(other)
+    follower = asyncio.create_task(storage.follow(other))
+
+    async def heard_in(subject: str) -> float:
+        async with postgres_database.begin(SYSTEM) as tx:
+            await tx.announce("key", subject)
+        began = time.monotonic()
+        await until(lambda: subject in there)
+        return time.monotonic() - began
+
+    owner = postgres_database.owner_engine()  # the application may not see what others do
+
+    async def listeners() -> list[int]:
+        asked = "SELECT pid FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' AND datname = current_database()"
+        async with owner.connect() as connection:
+            return list((await connection.scalars(text(asked))).all())
+
+    async def another_listener(than: int | None) -> int:
+        for _ in range(100):
+            if found := [pid for pid in await listeners() if pid != than]:
+                return found[0]
+            await asyncio.sleep(0.05)
+        raise AssertionError("nobody listens")
+
+    try:
+        before = await another_listener(None)
+        await heard_in("first")  # whatever a look at the start would have found
+        assert min([await heard_in(f"quick {number}") for number in range(3)]) < 0.5
+        async with owner.connect() as connection:
+            await connection.scalar(text("SELECT pg_terminate_backend(:pid)").bindparams(pid=before))
+        assert await heard_in("nobody listens") < 3
+        await another_listener(before)
+        await asyncio.sleep(0.1)
+        assert min([await heard_in(f"quick again {number}") for number in range(3)]) < 0.5
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        await other.close()
+        await owner.dispose()
+
+
+async def test_a_change_is_heard_by_another_process_of_the_same_node_and_whatever_the_clocks_say(
+    postgres_database: Database, postgres_url: str
+):
+    behind = FixedClock(SystemClock().now() - timedelta(hours=3))
+    other = open_database(postgres_url, behind, node=postgres_database.node)
+    there = listen(other)
+    follower = asyncio.create_task(storage.follow(other))
+    here = listen(postgres_database)
+    another = asyncio.create_task(storage.follow(postgres_database))
+    try:
+        async with postgres_database.begin(SYSTEM) as tx:
+            await tx.announce("key", "ahead")
+        async with other.begin(SYSTEM) as tx:
+            await tx.announce("key", "behind")
+        await until(lambda: "ahead" in there and "behind" in here)
+    finally:
+        for task in (follower, another):
+            task.cancel()
+        await asyncio.gather(follower, another, return_exceptions=True)
+        await other.close()
+
+
+async def test_what_one_process_does_at_a_time_passes_on_when_it_lets_go_or_is_silent(
+    database: Database, database_url: str
+):
+    other = open_database(database_url, node=database.node)
+    try:
+        assert await storage.hold(database, "jobs", keep=timedelta(seconds=60))
+        assert not await storage.hold(other, "jobs", keep=timedelta(seconds=60))
+        assert await storage.hold(other, "something else", keep=timedelta(seconds=60))
+        assert await storage.hold(database, "jobs", keep=timedelta(seconds=60))
+        await storage.let_go(other, "jobs")  # not its own
+        assert not await storage.hold(other, "jobs", keep=timedelta(seconds=60))
+        await storage.let_go(database, "jobs")
+        assert await storage.hold(other, "jobs", keep=timedelta(seconds=-1))
+        assert await storage.hold(database, "jobs", keep=timedelta(seconds=60))
+    finally:
+        await other.close()

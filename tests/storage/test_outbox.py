@@ -47,7 +47,7 @@ async def test_a_message_is_sealed_at_rest_until_it_left(database: Database):
 
 async def test_a_message_of_a_transaction_that_failed_was_never_there(database: Database):
     woken = []
-    database.on_enqueued.append(lambda: woken.append(1))
+    database.changes.subscribe(storage.ENQUEUED, lambda _change: woken.append(1))
     with suppress(ZeroDivisionError):
         async with database.begin(SYSTEM) as tx:
             await tx.enqueue("mail", {}, summary={}, keep=KEEP, reference=None)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 OWNED = sorted(table.name for table in metadata.tables.values() if "owner_id" in table.c)
 PERSONAL = ("sessions", "links")
 SHARED = {"memberships", "organizations"}
-OF_NOBODY = {"users", "outbox", "changes", "installation", "workers", "price_versions"}
+OF_NOBODY = {"holders", "users", "outbox", "changes", "installation", "workers", "price_versions"}
 OF_THE_SYSTEM = {"batches"}
 """What names many owners: no owner sees it."""
 APPEND_ONLY = ("transfers", "audit_events")

@@ -17,6 +17,7 @@ from bursar.actions.correct_transfer import (
     withdraw_correction,
 )
 from bursar.actions.create_organization import create_organization
+from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
 from bursar.actions.manage_keys import (
     KeyChanges,
@@ -37,9 +38,11 @@ from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verifi
 __all__ = [
     "Allowing",
     "EmailNotVerified",
+    "Forgotten",
     "InvalidSignIn",
     "KeyChanges",
     "NoSuchMember",
+    "NoSuchNode",
     "NotAMember",
     "NotAnOperator",
     "PersonalBudget",
@@ -55,8 +58,10 @@ __all__ = [
     "create_key",
     "create_organization",
     "delete_key",
+    "forget_node",
     "grant_credits",
     "invite_operator",
+    "look_at_node",
     "make_sign_in_link",
     "note_check",
     "propose_correction",

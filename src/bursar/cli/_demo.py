@@ -58,7 +58,7 @@ def run(
         except BaseException:
             await installation.close()
             raise
-        server = Server(installation, catalog, pace=pace)
+        server = await Server.open(installation, catalog, pace=pace)
 
         def ready() -> None:
             if as_json:

@@ -61,6 +61,8 @@ class BursarHttp(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers += headers
         super().on_headers_complete()
+        if self.gateway.is_draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -160,6 +162,8 @@ class Turn:
         return True
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._http.gateway.is_draining:
+            self.keep_alive = False
         lines = [STATUS_LINE[status]]
         self._chunked = True
         for name, value in (*self._http.server_state.default_headers, *headers):

@@ -23,6 +23,7 @@ organizations = typer.Typer(help="Organizations.", no_args_is_help=True, rich_ma
 members = typer.Typer(help="Who is in which organization.", no_args_is_help=True, rich_markup_mode=None)
 credits_ = typer.Typer(help="Credits.", no_args_is_help=True, rich_markup_mode=None)
 ledger = typer.Typer(help="The books.", no_args_is_help=True, rich_markup_mode=None)
+nodes = typer.Typer(help="Nodes and their workers.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="API keys and management keys.", no_args_is_help=True, rich_markup_mode=None)
 for name, group in (
     ("users", users),
@@ -31,6 +32,7 @@ for name, group in (
     ("credits", credits_),
     ("keys", keys),
     ("ledger", ledger),
+    ("nodes", nodes),
 ):
     app.add_typer(group, name=name)
 
@@ -101,12 +103,20 @@ def demo(
 
 
 @app.command(epilog=_example("BURSAR_PUBLIC_URL=https://bursar.example.com bursar serve --host 0.0.0.0"))
-def serve(port: Port = None, data_dir: DataDir = None, host: Host = None) -> None:
+def serve(
+    port: Port = None,
+    data_dir: DataDir = None,
+    host: Host = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="How many processes serve; more than one needs PostgreSQL.", show_default=False),
+    ] = None,
+) -> None:
     """Start Bursar for production. The first start prints a link that makes you its operator."""
     from bursar.cli import _serve
 
     with refusals(as_json=False):
-        _serve.run(port=port, data_dir=data_dir, host=host)
+        _serve.run(port=port, data_dir=data_dir, host=host, workers=workers)
 
 
 @app.command(epilog=_example("bursar migrate --data-dir ./data"))
@@ -417,6 +427,42 @@ def keys_disable(
     """Disable a key at once, on every node."""
     result = _operate(data_dir, as_json, "keys.disable", key_hash=key_hash)
     answer(result, as_json=as_json, text=f"Disabled {result['id']}.")
+
+
+@nodes.command("list", epilog=_example("bursar nodes list"))
+def nodes_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the nodes that serve, or served, from this database, with their workers, leases and lag."""
+    result = _operate(data_dir, as_json, "nodes.list")
+    lines = []
+    for node in result["nodes"]:
+        mark = " (this one)" if node["this"] else ""
+        lines.append(f"{node['id']}{mark}  {node['host'] or 'unknown'}  seen {node['seen_seconds_ago']} s ago")
+        for worker in node["workers"]:
+            leases = worker["leases"]
+            lines.append(
+                f"  {worker['id']}  {worker['state']}  leases of {leases['owners']} owners, "
+                f"{leases['amount']} credits  {worker['watermark_lag']} records behind"
+            )
+    answer(result, as_json=as_json, text="\n".join(lines) or "None yet.")
+
+
+@nodes.command("forget", epilog=_example("bursar nodes forget node_5a9b75f7eb09b02f"))
+def nodes_forget(
+    node: Annotated[str, typer.Argument(help="A node, or one of its workers, as `nodes list` names them.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Give up a node that never comes back: what it had reserved returns to the owners."""
+    if not yes:
+        plan = _operate(data_dir, as_json, "nodes.forget", node=node, confirmed=False)
+        for each in plan["returns"]:
+            typer.echo(f"{each['amount']} credits return to {each['owner']}", err=True)
+        lost = "What these workers had not brought into the database yet is lost to the house: "
+        typer.confirm(f"{lost}{', '.join(plan['workers'])}. Forget them?", abort=True, err=True)
+    result = _operate(data_dir, as_json, "nodes.forget", node=node, confirmed=True)
+    returned = [f"{each['amount']} credits returned to {each['owner']}." for each in result["returns"]]
+    answer(result, as_json=as_json, text="\n".join([*returned, f"Forgot {', '.join(result['workers'])}."]))
 
 
 def _settings(data_dir: Path | None) -> Any:

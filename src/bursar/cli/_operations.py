@@ -6,7 +6,7 @@ A command runs its operation in the server that holds the data directory, or by 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bursar import actions, identity, keys, ledger, organizations
+from bursar import actions, identity, keys, ledger, organizations, reports
 from bursar.access import Actor, Role
 from bursar.app import Installation
 from bursar.cli._output import InvalidOption
@@ -214,7 +214,61 @@ async def disable_key(installation: Installation, *, key_hash: str) -> dict[str,
     return {"id": found.id, "hash": found.hash, "disabled": True}
 
 
+async def list_nodes(installation: Installation) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await reports.list_nodes(snapshot)
+    return {
+        "nodes": [
+            {
+                "id": node.id,
+                "host": node.host,
+                "this": node.id == installation.database.node,
+                "seen_seconds_ago": node.seen_seconds_ago,
+                "workers": [
+                    {
+                        "id": worker.id,
+                        "state": worker.state,
+                        "leases": {
+                            "owners": worker.owners,
+                            "amount_nanos": worker.leased,
+                            "amount": format_exact(worker.leased),
+                        },
+                        "watermark_lag": worker.lag,
+                    }
+                    for worker in node.workers
+                ],
+            }
+            for node in found
+        ]
+    }
+
+
+async def forget_node(installation: Installation, *, node: str, confirmed: bool) -> dict[str, Any]:
+    """Not `confirmed`: only tells what would return to whom."""
+    if confirmed:
+        found = await actions.forget_node(installation.database, OPERATOR, node)
+    else:
+        found = await actions.look_at_node(installation.database, node)
+    return {
+        "node": node,
+        "forgotten": confirmed,
+        "workers": [worker.id for worker in found.workers],
+        "returns": [
+            {
+                "owner": each.owner,
+                "leased_nanos": each.leased,
+                "held_nanos": each.held,
+                "requests": each.requests,
+                "amount": format_exact(Nanos(each.leased + each.held)),
+            }
+            for each in found.returns
+        ],
+    }
+
+
 OPERATIONS: dict[str, Operation] = {
+    "nodes.list": list_nodes,
+    "nodes.forget": forget_node,
     "users.add": add_user,
     "users.reset": reset_user,
     "users.list": list_users,

@@ -14,12 +14,14 @@ import uvicorn
 
 from bursar.app import Server
 from bursar.cli._http import protocol_for
-from bursar.cli._socket import listen
-from bursar.kernel.errors import SettingsError
+from bursar.cli._socket import answer_on
+from bursar.cli._socket import bind as bind_operator
+from bursar.cli._workers import HURRY, Post
+from bursar.kernel.errors import BursarError, SettingsError
 from bursar.settings import Settings
 
-DRAIN_SECONDS_MAX = 120
-"""How long running requests may take to end after SIGTERM."""
+CLOSE_SECONDS_MAX = 10
+"""How long what was cut, and connections that are left, may take to end."""
 BACKLOG = 2048
 
 GARBAGE_THRESHOLDS = (20_000, 20, 100)
@@ -49,8 +51,26 @@ def bind(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host} port {port}: {error.strerror or error}.",
             remedy="Choose another with --host and --port.",
         ) from None
-    listening.set_inheritable(True)
     return listening
+
+
+def share(listening: socket.socket) -> None:
+    """Lets workers listen on the address of a bound socket, which is kept to hold their place. Set after binding, so that another
+    server on that port is still found."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def bind_beside(shared: socket.socket) -> socket.socket:
+    """A worker's own socket on a shared address."""
+    listening = socket.socket(shared.family, socket.SOCK_STREAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        listening.setsockopt(socket.SOL_SOCKET, option, 1)
+    listening.bind(shared.getsockname()[:2])
+    return listening
+
+
+class MustRestart(BursarError):
+    """It stopped, not because it was told to: whoever supervises it starts it again."""
 
 
 class _Http(uvicorn.Server):
@@ -70,9 +90,15 @@ class _Http(uvicorn.Server):
 
 
 async def serve(
-    server: Server, listening: socket.socket, settings: Settings, when_ready: Callable[[], Any] | None = None
+    server: Server,
+    listening: socket.socket,
+    settings: Settings,
+    when_ready: Callable[[], Any] | None = None,
+    *,
+    post: Post | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; SIGHUP reloads the catalogue. `when_ready` is called once requests are answered."""
+    """Serves until SIGTERM or SIGINT; SIGHUP reloads the catalogue. `when_ready` is called once requests are answered; `post` is
+    what a worker among several has from its supervisor."""
     http = _Http(
         uvicorn.Config(
             server,
@@ -85,37 +111,93 @@ async def serve(
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
-            timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+            timeout_graceful_shutdown=CLOSE_SECONDS_MAX,
             backlog=BACKLOG,
         ),
         when_ready,
     )
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def stop() -> None:
-        http.should_exit = True
-
-    def reload() -> None:
-        task = asyncio.create_task(server.catalog.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    ending = _Ending(server, post)
     await server.start()
     gc.collect()
     gc.freeze()  # what was made until now stays: it is not looked through again and again
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    operator_socket = await listen(server.installation)
+    operator_socket = await answer_on(
+        post.operator if post is not None else bind_operator(server.installation.data_dir.socket), server.installation
+    )
+    serving = asyncio.create_task(http.serve(sockets=[listening]))
     try:
-        await http.serve(sockets=[listening])
+        await asyncio.wait({serving, ending.begun}, return_when=asyncio.FIRST_COMPLETED)
+        await ending.drain(settings.drain_seconds)
+        http.should_exit = True
+        await serving
     finally:
         operator_socket.close()
-        server.installation.data_dir.socket.unlink(missing_ok=True)
+        if post is None:
+            server.installation.data_dir.socket.unlink(missing_ok=True)
         await server.stop()
+    if server.failed.is_set():
+        raise MustRestart("The journal could not be written.", remedy="Check the disk, and start Bursar again.")
     _log.info("stopped")
+
+
+class _Ending:
+    """When it ends, and how fast: told once, requests that run go on for a while; told again, they are cut.
+
+    Meanwhile the server listens on: whoever asks is told that it is not ready, and requests are refused with a word.
+    """
+
+    def __init__(self, server: Server, post: Post | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = server
+        self._post = post
+        self._reloads: set[asyncio.Task[None]] = set()
+        self.begun: asyncio.Future[None] = loop.create_future()
+        self._hurry: asyncio.Future[None] = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        if post is None:
+            loop.add_signal_handler(signal.SIGINT, self._on_stop)
+        else:
+            loop.add_signal_handler(HURRY, self._on_hurry)
+            loop.add_reader(post.alive, self._on_supervisor_gone)
+
+    async def drain(self, seconds: float) -> None:
+        """Returns when no request runs, or when it has been long enough."""
+        finishing = asyncio.create_task(self._server.gateway.finish())
+        await asyncio.wait({finishing, self._hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not finishing.done():
+            self._server.gateway.cut()
+            await asyncio.wait({finishing}, timeout=CLOSE_SECONDS_MAX)
+            finishing.cancel()
+
+    def _on_stop(self) -> None:
+        if not self.begun.done():
+            self._server.gateway.is_draining = True
+            self.begun.set_result(None)
+            if self._server.failed.is_set():  # nothing that runs can be settled by this process
+                self._on_hurry()
+        elif self._post is None:
+            self._on_hurry()
+
+    def _on_hurry(self) -> None:
+        self._on_stop_once()
+        if not self._hurry.done():
+            self._hurry.set_result(None)
+
+    def _on_stop_once(self) -> None:
+        if not self.begun.done():
+            self._on_stop()
+
+    def _on_supervisor_gone(self) -> None:
+        assert self._post is not None
+        asyncio.get_running_loop().remove_reader(self._post.alive)
+        _log.error("the supervisor is gone: this worker stops")
+        self._on_stop_once()
+
+    def _on_reload(self) -> None:
+        task = asyncio.create_task(self._server.catalog.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
 
 def log_to_stderr(level: str) -> None:

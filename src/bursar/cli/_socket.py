@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a command beside a server must not wait for the whole appli
 
 LINE_BYTES_MAX = 1024 * 1024
 ANSWER_SECONDS_MAX = 60
+BACKLOG = 64
 
 _log = logging.getLogger("bursar.socket")
 
@@ -47,9 +48,22 @@ def _short(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-async def listen(installation: "Installation") -> asyncio.Server:
-    """Answers commands until closed. The data directory's lock is held, so whatever socket is left there is stale."""
-    path = installation.data_dir.socket
+def bind(path: Path) -> socket.socket:
+    """The socket at that place, listening. The data directory's lock is held, so whatever is left there is stale."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with _short(path) as name:
+            listening.bind(name)
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    return listening
+
+
+async def answer_on(listening: socket.socket, installation: "Installation") -> asyncio.Server:
+    """Answers commands until closed; several processes may answer on one socket."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -62,14 +76,6 @@ async def listen(installation: "Installation") -> asyncio.Server:
         finally:
             writer.close()
 
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        with _short(path) as name:
-            listening.bind(name)
-    finally:
-        os.umask(before)
     return await asyncio.start_unix_server(serve, sock=listening, limit=LINE_BYTES_MAX)
 
 

@@ -15,13 +15,14 @@ from bursar.gateway._door import (
     BodyTooLarge,
     InvalidRequest,
 )
-from bursar.gateway._exchange import Exchange
-from bursar.gateway._funds import DatabaseFunds, Funds, Hold, Intent, Progress, recover_holds
+from bursar.gateway._exchange import Exchange, ShuttingDown
+from bursar.gateway._funds import DatabaseFunds, Funds, Hold, Intent, Progress, recover_left_holds
 from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
 from bursar.gateway._look import look_at_journal
+from bursar.gateway._node import Node, Seat
 from bursar.gateway._order import Condition
 from bursar.gateway._performance import Percentiles, Performance
 from bursar.gateway._pipeline import SKINS, Gateway
@@ -82,10 +83,13 @@ __all__ = [
     "LimitExceeded",
     "MissingCredentials",
     "NoEndpoints",
+    "Node",
     "Overloaded",
     "Percentiles",
     "Performance",
     "Progress",
+    "Seat",
+    "ShuttingDown",
     "StickySessions",
     "TooManyAtOnce",
     "UnknownModel",
@@ -95,5 +99,5 @@ __all__ = [
     "json_refusal",
     "limit_scope",
     "look_at_journal",
-    "recover_holds",
+    "recover_left_holds",
 ]

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from bursar import keys
 from bursar.kernel.clock import Clock
-from bursar.kernel.errors import Forbidden, NotAuthenticated
+from bursar.kernel.errors import Forbidden, NotAuthenticated, Unavailable
 from bursar.kernel.ids import KeyId, OwnerId, UserId
 from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key, KeyChecker, KeyKind
 from bursar.storage import SYSTEM, Change, Database
 
 KEYS_CACHED_MAX = 100_000
+BLIND_SECONDS = 30
+"""How long keys are believed that were known when the database was last heard: changes of keys are heard with it."""
 KEY_FRESH_SECONDS = 30
 """A cached key is read again after this, should a change ever be missed: the named blind time of `money.md`."""
 
@@ -105,13 +107,22 @@ class Admission:
                     "No valid API key was sent: it is not a key of this installation.",
                     remedy="Check that the whole key was copied, and that it was made on this installation.",
                 )
-            found = await self._look_up(key_hash)
+            found = await self._look_up_unless_blind(key_hash, found)
         if found.caller is not None:
             return found.caller
         key = found.key
         if key is None or key.deleted_at is not None:
             raise InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
         raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
+
+    async def _look_up_unless_blind(self, key_hash: str, known: "_Found | None") -> "_Found":
+        """While the database is away, what was known of a key is believed as long as nothing else can have been heard."""
+        try:
+            return await self._look_up(key_hash)
+        except Unavailable:
+            if known is not None and self._clock.monotonic() - self._database.heard_at < BLIND_SECONDS:
+                return known
+            raise
 
     async def _look_up(self, key_hash: str) -> "_Found":
         heard = self._changes_heard

@@ -2,20 +2,35 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bursar.gateway._door import ClientGone, Receive
+from bursar.kernel.errors import Unavailable
 
 KEEPALIVE_SECONDS = 10
 """After this long without a chunk a stream gets a comment, so that proxies in between do not think it dead."""
 
+RETRY_ELSEWHERE_SECONDS = 2
+
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Result = TypeVar("Result")
 
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+
+
+class ShuttingDown(Unavailable):
+    """The process stops: it takes nothing new, and does not wait for what a provider has not said yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server is shutting down.",
+            retry_after_seconds=RETRY_ELSEWHERE_SECONDS,
+            remedy="Send the request again.",
+        )
 
 
 class Exchange:
@@ -25,12 +40,14 @@ class Exchange:
 
     __slots__ = (
         "_beat",
+        "_is_cut",
         "_keepalive",
         "_quiet",
         "_relaying",
         "_send",
         "_send_at_once",
         "_tells",
+        "_waiting",
         "generation",
         "gone",
         "more_headers",
@@ -55,16 +72,42 @@ class Exchange:
         self.more_headers: Callable[[], list[tuple[bytes, bytes]]] = list
         """Asked for when the answer begins."""
         self._relaying: asyncio.Task[Any] | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._is_cut = False
         self._keepalive = b""
         self._quiet = True
         self._beat: asyncio.TimerHandle | None = None
 
     def left(self) -> None:
-        """The client is gone, or nobody waits any longer: a stream that is being relayed is cut off."""
+        """The client is gone: a stream that is being relayed is cut off."""
         if not self.gone:
             self.gone = True
-            if self._relaying is not None:
+            if self._relaying is not None and not self._is_cut:
                 self._relaying.cancel()
+
+    def cut(self) -> None:
+        """The process will not wait any longer: whatever is waited for from a provider is given up, in a stream and outside."""
+        if not self._is_cut:
+            self._is_cut = True
+            waiting = self._waiting or (None if self.gone else self._relaying)
+            if waiting is not None:
+                waiting.cancel()
+
+    async def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` returns. Raises `ShuttingDown`, `work` having been cancelled, when the process waits no longer."""
+        if self._is_cut:
+            work.close()
+            raise ShuttingDown
+        task = self._waiting = asyncio.current_task()
+        assert task is not None
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._is_cut and task.uncancel() == 0:
+                raise ShuttingDown from None
+            raise
+        finally:
+            self._waiting = None
 
     async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer at once."""
@@ -98,11 +141,11 @@ class Exchange:
     async def relay(self, work: Coroutine[Any, Any, None], keepalive: bytes) -> None:
         """Runs `work`, which writes the stream, until the client leaves; quiet spells are filled with `keepalive`.
 
-        Raises `ClientGone`, `work` having been cancelled, when the client leaves first.
+        Raises `ClientGone`, `work` having been cancelled, when the client leaves first, `ShuttingDown` when it is cut.
         """
-        if self.gone:
+        if self.gone or self._is_cut:
             work.close()
-            raise ClientGone
+            raise ClientGone if self.gone else ShuttingDown
         task = self._relaying = asyncio.current_task()
         assert task is not None
         watching = None if self._tells else asyncio.create_task(self._watch())
@@ -111,9 +154,9 @@ class Exchange:
         try:
             await work
         except asyncio.CancelledError:
-            # As `asyncio.timeout` does: only the cancellation that `left` asked for ends here.
-            if self.gone and task.uncancel() == 0:
-                raise ClientGone from None
+            # As `asyncio.timeout` does: only the cancellation that `left` or `cut` asked for ends here.
+            if (self.gone or self._is_cut) and task.uncancel() == 0:
+                raise (ClientGone if self.gone else ShuttingDown) from None
             raise
         finally:
             self._relaying = None

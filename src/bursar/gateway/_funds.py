@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -19,14 +19,16 @@ from bursar.catalog import Usage
 from bursar.gateway._apply import apply_settlement, apply_void
 from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
 from bursar.gateway._purses import Purse
-from bursar.kernel.errors import Unavailable
-from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
+from bursar.kernel.errors import BursarError, Unavailable
+from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId
 from bursar.kernel.money import Nanos
 from bursar.ledger import HoldState, InsufficientFunds, LimitChanged, LimitReached, OpenHold, subjects_of
 from bursar.storage import SYSTEM, Database, Scope, Snapshot
 
 SETTLE_RETRY_SECONDS_FIRST = 0.1  # seconds, not money
 SETTLE_RETRY_SECONDS_LONGEST = 5.0  # seconds, not money
+TEND_SECONDS = 5
+"""How often a worker tells the database that it lives, and gives back leases that nobody uses."""
 
 Result = TypeVar("Result")
 
@@ -100,8 +102,45 @@ class Funds(Protocol):
 
 
 class DatabaseFunds:
-    def __init__(self, database: Database) -> None:
+    """Of one worker: `worker` is its name, `seat` which of its node's workers it is."""
+
+    def __init__(
+        self, database: Database, worker: WorkerId | None = None, *, seat: int = 0, host: str | None = None
+    ) -> None:
         self._database = database
+        self._worker = worker or WorkerId(f"{database.node}-{seat}")
+        self._host = host
+        self._tending: asyncio.Task[None] | None = None
+
+    async def recover(self) -> int:
+        """Gives back what this worker held when it last died; returns how many requests that were. Run before serving."""
+        async with self._database.begin(SYSTEM) as tx:
+            await ledger.register_worker(tx, self._worker, self._database.node, self._host)
+        return await _recover(self._database, lambda worker: worker == self._worker)
+
+    def start(self) -> None:
+        self._tending = asyncio.create_task(self._tend_forever())
+
+    async def close(self) -> None:
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+        try:
+            async with self._database.begin(SYSTEM) as tx:
+                await ledger.forget_worker(tx, self._worker, alive_within=timedelta(0), even_if_alive=True)
+        except BursarError as error:
+            _log.warning("the database was not told that this worker stops: %s", error.sentence)
+
+    async def _tend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            try:
+                async with self._database.begin(SYSTEM) as tx:
+                    await ledger.touch_worker(tx, self._worker)
+            except BursarError as error:
+                _log.warning("the database was not told that this worker lives: %s", error.sentence)
+            except Exception:  # noqa: BLE001 - a loop that ends would make a living worker look dead
+                _log.exception("the database was not told that this worker lives")
 
     async def hold(self, intent: Intent) -> Hold:
         opened = self._opened(intent)
@@ -135,7 +174,7 @@ class DatabaseFunds:
             owner=intent.owner,
             generation=intent.generation,
             amount=intent.ceiling,
-            node=self._database.node,
+            node=self._worker,
             price_version=intent.price_version,
             key=intent.key,
             user=intent.user,
@@ -224,10 +263,15 @@ _NOT_OURS = (
 """Texts of others in a row, and names out of a catalogue."""
 
 
-async def recover_holds(database: Database) -> int:
-    """Gives back what this node held when it last died; returns how many requests that were. Run before serving."""
+async def recover_left_holds(database: Database, count: int) -> int:
+    """Gives back what workers of this node held who have no seat any more; returns how many requests that were."""
+    seated = {f"{database.node}-{index}" for index in range(count)}
+    return await _recover(database, lambda worker: worker not in seated)
+
+
+async def _recover(database: Database, is_dead: Callable[[str], bool]) -> int:
     async with database.snapshot(SYSTEM) as snapshot:
-        left = await ledger.list_open_holds(snapshot, node=database.node)
+        left = [each for each in await ledger.list_open_holds(snapshot, node=database.node) if is_dead(each.node)]
     for hold in left:
         generation = Generation(
             owner_id=hold.owner,

@@ -30,6 +30,7 @@ from bursar.gateway._counts import Counts
 from bursar.gateway._funds import (
     SETTLE_RETRY_SECONDS_FIRST,
     SETTLE_RETRY_SECONDS_LONGEST,
+    TEND_SECONDS,
     Hold,
     Intent,
     Progress,
@@ -50,8 +51,6 @@ BATCH_RECORDS_MAX = 256
 BATCH_SECONDS = 0.05  # seconds, not money
 """Batches begin at least so far apart: what is settled meanwhile goes with the next one."""
 ROOM_RETRY_SECONDS = 0.1  # seconds, not money
-TEND_SECONDS = 5
-"""How often a worker tells the database that it lives, and gives back leases that nobody uses."""
 CAUGHT_UP_SECONDS = 1.0  # seconds, not money
 """Whoever reads what was just settled waits at most this long for it to be in the database."""
 
@@ -106,13 +105,17 @@ class JournalFunds:
         worker: WorkerId,
         clock: Clock,
         counts: Counts | None = None,
+        *,
+        host: str | None = None,
     ) -> None:
+        """`host` is this machine's name, for an operator who looks."""
         self._counts = counts or Counts()
         self._database = database
         self._journal = journal
         self._leases = leases
         self._worker = worker
         self._clock = clock
+        self._host = host
         self._watermark = 0
         self._open: dict[GenerationId, int] = {}
         """Where the intents of running requests stand in the journal, oldest first."""
@@ -207,7 +210,7 @@ class JournalFunds:
     async def recover(self) -> int:
         """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
         async with self._database.begin(SYSTEM) as tx:
-            found = await ledger.register_worker(tx, self._worker, self._database.node)
+            found = await ledger.register_worker(tx, self._worker, self._database.node, self._host)
         self._watermark = found.watermark
         intents, progress = self._read(found.watermark)
         for generation, intent in intents.items():
@@ -228,7 +231,7 @@ class JournalFunds:
     async def tend(self) -> None:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
         async with self._database.begin(SYSTEM) as tx:
-            alive = await ledger.touch_worker(tx, self._worker)
+            alive = await ledger.touch_worker(tx, self._worker, self._journal.last_lsn)
         if alive:
             self._leases.heard()
             await self._leases.return_idle()

@@ -20,7 +20,7 @@ from bursar.gateway._budgets import InsufficientCredits, name_of, remedy_of
 from bursar.gateway._counts import CLIENT_LEFT, Counts
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, ClientGone, Receive, Scope, read_body, read_headers
-from bursar.gateway._exchange import Exchange, Send
+from bursar.gateway._exchange import Exchange, Send, ShuttingDown
 from bursar.gateway._funds import Funds, Hold, Intent
 from bursar.gateway._limits import ConcurrencyLimits, Places
 from bursar.gateway._relay import Relay
@@ -90,6 +90,8 @@ class Gateway:
         self._credits_url = credits_url
         self.counts = counts or Counts()
         self.places = Places(limits or ConcurrencyLimits())
+        self.is_draining = False
+        """No more requests are taken; those that run go on."""
         self._running: dict[asyncio.Task[None], Exchange] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,12 +114,22 @@ class Gateway:
         task.add_done_callback(self._running.__delitem__)
         return task
 
-    async def drain(self) -> None:
-        """Cuts the streams that still run, and waits for every settlement; call it when no more requests come in."""
+    async def finish(self) -> None:
+        """Takes no more requests from now on, and returns when none runs."""
+        self.is_draining = True
         while self._running:
-            for exchange in self._running.values():
-                exchange.left()
             await asyncio.wait(self._running)
+
+    def cut(self) -> None:
+        """Whatever runs ends here: what arrived of it is charged, and the client is told."""
+        self.is_draining = True
+        for exchange in self._running.values():
+            exchange.cut()
+
+    async def drain(self) -> None:
+        """Ends whatever runs, and returns when every settlement is made."""
+        self.cut()
+        await self.finish()
 
     async def caught_up(self) -> None:
         """Returns when what was answered until now can be read in the activity, or after a moment."""
@@ -152,6 +164,8 @@ class Gateway:
         admitted: Caller | None,
     ) -> None:
         begun = self._clock.monotonic()
+        if self.is_draining:
+            raise ShuttingDown
         if scope["method"] != "POST":
             raise PostOnly(f"{scope['method']} is not allowed here.", remedy="Send a POST with a JSON body.")
         self.places.require_room()
@@ -184,7 +198,8 @@ class Gateway:
         # The client may leave; the provider works on and bills it, so the answer is waited for and charged all the same.
         try:
             operation = run.skin.operation
-            attempt, upstream = await self._dispatcher.complete(run.plan, run.request.body, run.trace, operation)
+            completing = self._dispatcher.complete(run.plan, run.request.body, run.trace, operation)
+            attempt, upstream = await exchange.wait_for(completing)
             meter = run.measure(attempt)
             answer = meter.embeddings(upstream) if operation == "embeddings" else meter.whole(upstream)
         except BaseException as error:

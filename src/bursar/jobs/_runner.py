@@ -1,20 +1,25 @@
-"""The outbox loop and the timetable of one process.
+"""The outbox loop and the timetable, run by one process at a time of all on a database: whoever holds the name `jobs` there.
 
-Every job may run on several nodes at once without harm: the outbox hands each message to one of them, the others only delete
+Should two think for a moment that they do, no harm is done: the outbox hands each message to one of them, the others only delete
 what is old.
 """
 
 import asyncio
 import logging
+from contextlib import suppress
+from datetime import timedelta
 
 from bursar.jobs._books import CHECK_SECONDS, CHECK_SECONDS_FIRST, BooksCheck
 from bursar.kernel.errors import BursarError
 from bursar.mail import Mailer, Message
 from bursar.storage import (
+    ENQUEUED,
     Database,
     OutboxMessage,
     follow,
     forget_old_changes,
+    hold,
+    let_go,
     mark_delivered,
     mark_failed,
     mark_kept,
@@ -25,6 +30,11 @@ from bursar.storage import (
 OUTBOX_SECONDS = 5
 """How long the outbox loop sleeps unless something was put in."""
 TIDY_SECONDS = 300
+HOLDER = "jobs"
+HOLD_SECONDS = 5
+"""How often whoever runs the jobs says so, and the others ask whether they should."""
+HOLD_KEPT = timedelta(seconds=15)
+"""A holder not heard of for so long is replaced."""
 
 _log = logging.getLogger("bursar.jobs")
 
@@ -36,14 +46,11 @@ class Jobs:
         self._books = BooksCheck(database)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        database.on_enqueued.append(self._wake.set)
+        self._is_holder = asyncio.Event()
+        database.changes.subscribe(ENQUEUED, lambda _change: self._wake.set())
 
     def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._outbox()),
-            asyncio.create_task(self._tidy()),
-            asyncio.create_task(self._check()),
-        ]
+        self._tasks = [asyncio.create_task(work()) for work in (self._hold, self._outbox, self._tidy, self._check)]
         if self._database.dialect == "postgresql":
             self._tasks.append(asyncio.create_task(follow(self._database)))
 
@@ -51,6 +58,13 @@ class Jobs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._is_holder.is_set():
+            with suppress(BursarError):  # the database is away: the others take over when the time is up
+                await let_go(self._database, HOLDER)
+
+    @property
+    def is_holder(self) -> bool:
+        return self._is_holder.is_set()
 
     async def send_due(self) -> int:
         """Sends what is due now; returns how many messages were taken."""
@@ -78,8 +92,25 @@ class Jobs:
         else:
             await mark_kept(self._database, message.id)
 
+    async def _hold(self) -> None:
+        while True:
+            try:
+                holds = await hold(self._database, HOLDER, keep=HOLD_KEPT)
+            except BursarError as error:
+                _log.warning("it is not known who runs the jobs: %s", error.sentence)
+                holds = False
+            except Exception:  # noqa: BLE001 - a loop that ends would stop every job without a word
+                _log.exception("it is not known who runs the jobs")
+                holds = False
+            if holds:
+                self._is_holder.set()
+            else:
+                self._is_holder.clear()
+            await asyncio.sleep(HOLD_SECONDS)
+
     async def _outbox(self) -> None:
         while True:
+            await self._is_holder.wait()
             self._wake.clear()
             try:
                 if await self.send_due():
@@ -97,6 +128,7 @@ class Jobs:
         wait: float = CHECK_SECONDS_FIRST  # seconds, not money
         while True:
             await asyncio.sleep(wait)
+            await self._is_holder.wait()
             try:
                 wait = await self._books.run()
             except Exception:  # noqa: BLE001 - as above
@@ -105,6 +137,7 @@ class Jobs:
 
     async def _tidy(self) -> None:
         while True:
+            await self._is_holder.wait()
             try:
                 await strip_expired(self._database)
                 await forget_old_changes(self._database)

@@ -81,7 +81,8 @@ class RecordsMissing(errors.BursarError):
         held = f"holds {first} to {last}" if last >= first else f"is empty and goes on with {first}"
         super().__init__(
             f"The journal {folder} {held}, but what follows record {after} was asked for.",
-            remedy="Put the folder back that belongs to this database (one backup holds both), or serve as a new worker.",
+            remedy="Put the folder back that belongs to this database (one backup holds both). If it is lost for good: stop this "
+            "server, run `bursar nodes forget` for it, and start it again, as a new worker.",
             after=after,
         )
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
@@ -48,7 +48,7 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True)
 class OpenHold:
-    """A request that was dispatched: whose, by which key and person, to which model, at which price, on which node."""
+    """A request that was dispatched: whose, by which key and person, to which model, at which price, by which worker (`node`)."""
 
     owner: OwnerId
     generation: GenerationId
@@ -115,10 +115,10 @@ async def void_hold(tx: Tx, owner: OwnerId, generation: GenerationId, state: Hol
 
 
 async def list_open_holds(snapshot: Snapshot, *, node: str | None = None) -> Sequence[OpenHold]:
-    """Oldest first; of one node, or of all."""
+    """Oldest first; of one node with all its workers, or of all."""
     query = select(_holds).where(_holds.c.state == HoldState.OPEN.value).order_by(_holds.c.opened_at)
     if node is not None:
-        query = query.where(_holds.c.node == node)
+        query = query.where(or_(_holds.c.node == node, _holds.c.node.startswith(f"{node}-", autoescape=True)))
     return [_open_hold(row) for row in await snapshot.all(query)]
 
 

@@ -6,7 +6,7 @@ the accounts in theirs, the lease.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, select, update
 
@@ -94,20 +94,22 @@ async def forget_worker(
 ) -> Sequence[Lease]:
     """Returns the worker's leases and marks it stopped: it may lease nothing until it registers again. Returns what went back.
 
-    Raises `WorkerAlive` when it was seen within that time (a worker that stops by itself says `even_if_alive`), `NoSuchWorker`.
+    A worker that stops by itself says `even_if_alive`; anybody else gives it up for lost, and its journal with it, which is noted.
+    Raises `WorkerAlive` when it was seen within that time, `NoSuchWorker`.
     """
     found = await lock_worker(tx, worker, Lock.ALONE)
     now = await tx.database_time()
     if found.stopped_at is None and now - found.seen_at < alive_within and not even_if_alive:
         raise WorkerAlive(
             f"Worker {worker} was seen {(now - found.seen_at) // timedelta(seconds=1)} s ago.",
-            remedy="Stop it first, or wait until it was not seen for "
-            f"{alive_within // timedelta(seconds=1)} s; force it only when the machine is surely gone.",
+            remedy=f"Stop it first, or wait until it was not seen for {alive_within // timedelta(seconds=1)} s.",
             worker=worker,
         )
     returned = await return_all(tx, worker)
-    if found.stopped_at is None:
-        await tx.execute(update(_workers).where(_workers.c.worker == worker).values(stopped_at=now))
+    marks: dict[str, datetime] = {"stopped_at": found.stopped_at or now}
+    if not even_if_alive:
+        marks["forgotten_at"] = found.forgotten_at or now
+    await tx.execute(update(_workers).where(_workers.c.worker == worker).values(**marks))
     return returned
 
 

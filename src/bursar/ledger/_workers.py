@@ -34,7 +34,8 @@ class Worker:
     """`watermark` is the last journal record that was applied (0: none), `chain` the hash of the last of `batches` batches, the first
     `batches_unkept` of which were applied before batches were kept.
 
-    `stopped_at` says since when it has no leases and may take none.
+    `stopped_at` says since when it has no leases and may take none, `forgotten_at` that an operator gave it up for lost since.
+    `journaled` is the last record of its journal when it was last `seen_at`, on the machine `host`.
     """
 
     id: WorkerId
@@ -46,6 +47,14 @@ class Worker:
     seen_at: datetime
     stopped_at: datetime | None
     batches_unkept: int = 0
+    host: str | None = None
+    journaled: int = 0
+    forgotten_at: datetime | None = None
+
+    @property
+    def lag(self) -> int:
+        """How many records were journaled and not applied, when it was last seen."""
+        return max(0, self.journaled - self.watermark)
 
 
 class Lock(Enum):
@@ -56,10 +65,11 @@ class Lock(Enum):
     ALONE = "nothing"
 
 
-async def register_worker(tx: Tx, worker: WorkerId, node: str) -> Worker:
-    """At the start of a process, before it leases. One that was here before goes on behind its watermark."""
+async def register_worker(tx: Tx, worker: WorkerId, node: str, host: str | None = None) -> Worker:
+    """At the start of a process, before it leases. One that was here before goes on behind its watermark, also when it had been
+    forgotten."""
     now = await tx.database_time()
-    again = {"node": node, "started_at": now, "seen_at": now, "stopped_at": None}
+    again = {"node": node, "host": host, "started_at": now, "seen_at": now, "stopped_at": None, "forgotten_at": None}
     rows = await tx.returning(
         tx.insert(_workers)
         .values(worker=worker, watermark=0, chain=CHAIN_START, batches=0, **again)
@@ -69,11 +79,13 @@ async def register_worker(tx: Tx, worker: WorkerId, node: str) -> Worker:
     return _worker(rows[0])
 
 
-async def touch_worker(tx: Tx, worker: WorkerId) -> bool:
-    """Says that it is alive; False when it was forgotten meanwhile: then it must not serve on."""
+async def touch_worker(tx: Tx, worker: WorkerId, journaled: int = 0) -> bool:
+    """Says that it is alive, and how far its journal goes; False when it was forgotten meanwhile: then it must not serve on."""
     now = await tx.database_time()
     touched = await tx.execute(
-        update(_workers).where(_workers.c.worker == worker, _workers.c.stopped_at.is_(None)).values(seen_at=now)
+        update(_workers)
+        .where(_workers.c.worker == worker, _workers.c.stopped_at.is_(None))
+        .values(seen_at=now, journaled=journaled)
     )
     return touched == 1
 
@@ -108,4 +120,7 @@ def _worker(row: Any) -> Worker:
         row.seen_at,
         row.stopped_at,
         row.batches_unkept,
+        row.host,
+        row.journaled,
+        row.forgotten_at,
     )

@@ -78,6 +78,9 @@ workers = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
     Column("stopped_at", UtcTime),
+    Column("host", String(255)),
+    Column("journaled", BigInteger, nullable=False, server_default="0"),
+    Column("forgotten_at", UtcTime),
     CheckConstraint("watermark >= 0", name="from_nothing"),
     sqlite_with_rowid=False,
 )

@@ -6,6 +6,7 @@ from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, re
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage, key_usages
+from bursar.reports.nodes import NodeStanding, WorkerStanding, list_nodes
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
@@ -27,6 +28,7 @@ __all__ = [
     "LastCheck",
     "NoOwner",
     "NoSuchContext",
+    "NodeStanding",
     "Overview",
     "Period",
     "Person",
@@ -37,6 +39,7 @@ __all__ = [
     "Usage",
     "UsageBucket",
     "UsageTotals",
+    "WorkerStanding",
     "activity_feed",
     "admins_of",
     "billing",
@@ -54,6 +57,7 @@ __all__ = [
     "key_usage",
     "key_usages",
     "last_check",
+    "list_nodes",
     "overview",
     "receipt",
     "resolve_context",

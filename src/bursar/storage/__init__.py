@@ -6,9 +6,10 @@ one consistent view). Nothing else in Bursar opens a connection, and no room com
 
 from bursar.storage._changes import Change, Changes
 from bursar.storage._copy import CopyFailed, ProgramMissing, copy_database, put_back
-from bursar.storage._database import SYSTEM, Database, Scope, Snapshot, Tx
+from bursar.storage._database import ENQUEUED, SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
 from bursar.storage._follow import follow, forget_old_changes
+from bursar.storage._holder import hold, let_go
 from bursar.storage._installation import BOOKS_CHECKED, WrongSecret, check_secret, forget, keep, recall, remember
 from bursar.storage._migrate import CannotMigrate, current_revision, ensure_role, has_tables, head_revision, migrate
 from bursar.storage._outbox import (
@@ -26,6 +27,7 @@ from bursar.storage._types import UtcTime, metadata
 
 __all__ = [
     "BOOKS_CHECKED",
+    "ENQUEUED",
     "SYSTEM",
     "CannotMigrate",
     "Change",
@@ -51,7 +53,9 @@ __all__ = [
     "forget_old_changes",
     "has_tables",
     "head_revision",
+    "hold",
     "keep",
+    "let_go",
     "list_kept",
     "mark_delivered",
     "mark_failed",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import secrets as random_source
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 APPLICATION_ROLE = "bursar_app"
 """The PostgreSQL role every statement runs as. It owns nothing, so that row-level security binds it."""
 
+ENQUEUED = "enqueued"
+"""The change that says a message waits in the outbox."""
 POSTGRES_CONNECTIONS = 16
 SQLITE_READERS = 4
 WAIT_SECONDS = 30
@@ -124,7 +127,6 @@ class Tx(Snapshot):
     def __init__(self, connection: AsyncConnection, database: "Database", scope: Scope) -> None:
         super().__init__(connection, database, scope)
         self.announced: list[Change] = []
-        self.enqueued = False
 
     async def execute(self, statement: Executable) -> int:
         """Runs an insert, update or delete; returns how many rows it touched."""
@@ -161,7 +163,7 @@ class Tx(Snapshot):
         """Tells every node, after the commit, that `subject` changed."""
         self.announced.append(Change(kind, subject))
         await self.execute(
-            tables.changes.insert().values(node=self._database.node, kind=kind, subject=subject, at=self.now)
+            tables.changes.insert().values(node=self._database.announcer, kind=kind, subject=subject, at=self.now)
         )
 
     async def enqueue(
@@ -179,7 +181,7 @@ class Tx(Snapshot):
         depends on (a one-time link, say), so that it can be emptied when that is spent; after `keep` it is emptied anyway.
         """
         message = new_message_id(self.now)
-        self.enqueued = True
+        await self.announce(ENQUEUED, message)  # whoever sends may be another process
         await self.execute(
             tables.outbox.insert().values(
                 id=message,
@@ -198,10 +200,20 @@ class Tx(Snapshot):
 
 
 class Database:
-    """One database for everything. `node` names this process's data directory among several nodes on one database. `read_only` is for
-    whoever looks beside a server: on SQLite the file is opened so that it cannot be written."""
+    """One database for everything. `node` names this process's data directory among several nodes on one database, `announcer` this
+    process among all. `read_only` is for whoever looks beside a server: on SQLite the file is opened so that it cannot be written.
+    `connections`: how many of PostgreSQL's it takes at most, beside the one that listens."""
 
-    def __init__(self, url: str, *, clock: Clock, sealer: Sealer, node: str, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        sealer: Sealer,
+        node: str,
+        read_only: bool = False,
+        connections: int | None = None,
+    ) -> None:
         self.source = self.url = _parsed(url)
         if read_only and self.url.get_backend_name() == "sqlite":
             self.url = self.url.set(
@@ -210,8 +222,10 @@ class Database:
         self.clock = clock
         self.sealer = sealer
         self.node = node
+        self.announcer = f"process_{random_source.token_hex(8)}"
         self.changes = Changes()
-        self.on_enqueued: list[Callable[[], None]] = []
+        self.heard_at = clock.monotonic()
+        """When it last answered, in monotonic seconds."""
         self.dialect: Literal["sqlite", "postgresql"] = (
             "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
         )
@@ -220,7 +234,9 @@ class Database:
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(self.url, begin="BEGIN", connections=SQLITE_READERS)
         else:
-            self._writer = self._reader = _postgres_engine(self.url, role=APPLICATION_ROLE)
+            self._writer = self._reader = _postgres_engine(
+                self.url, connections or POSTGRES_CONNECTIONS, APPLICATION_ROLE
+            )
 
     @asynccontextmanager
     async def begin(self, scope: Scope) -> AsyncIterator[Tx]:
@@ -233,10 +249,8 @@ class Database:
 
     async def _commit(self, transaction: AsyncTransaction, tx: Tx) -> None:
         await transaction.commit()
+        self.heard_at = self.clock.monotonic()
         self.changes.publish(tx.announced)
-        if tx.enqueued:
-            for wake in self.on_enqueued:
-                wake()
 
     @asynccontextmanager
     async def snapshot(self, scope: Scope) -> AsyncIterator[Snapshot]:
@@ -245,6 +259,7 @@ class Database:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
                 await self._enter(connection, scope)
+                self.heard_at = self.clock.monotonic()
                 yield Snapshot(connection, self, scope)
 
     async def _enter(self, connection: AsyncConnection, scope: Scope) -> None:
@@ -256,10 +271,27 @@ class Database:
         async with self.snapshot(SYSTEM) as snapshot:
             await snapshot.scalar(text("SELECT 1"))
 
+    @asynccontextmanager
+    async def listen(self, channel: str, callback: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
+        """Calls back at each notification on a channel of PostgreSQL's, on a connection of its own; yields an event that is set when
+        that connection is lost. Raises `DatabaseUnavailable`."""
+        engine = _postgres_engine(self.url, 1, APPLICATION_ROLE)
+        lost = asyncio.Event()
+        try:
+            async with connected(engine) as connection:
+                wire: Any = (await connection.get_raw_connection()).driver_connection
+                wire.add_termination_listener(lambda _wire: lost.set())
+                await wire.add_listener(channel, lambda *_: callback())
+                yield lost
+        finally:
+            await engine.dispose()
+
     def owner_engine(self) -> AsyncEngine:
         """An engine that owns the schema, for migrations only."""
         return (
-            _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1) if self.dialect == "sqlite" else _postgres_engine(self.url)
+            _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1)
+            if self.dialect == "sqlite"
+            else _postgres_engine(self.url, 1)
         )
 
     async def close(self) -> None:
@@ -330,14 +362,14 @@ def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _postgres_engine(url: URL, role: str | None = None) -> AsyncEngine:
+def _postgres_engine(url: URL, connections: int, role: str | None = None) -> AsyncEngine:
     settings = {"application_name": "bursar", "timezone": "UTC"}
     if role is not None:
         settings["role"] = role
     return create_async_engine(
         url,
         hide_parameters=True,  # what a statement was given may be a password hash or an address: not for logs
-        pool_size=POSTGRES_CONNECTIONS,
+        pool_size=connections,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
         pool_pre_ping=True,

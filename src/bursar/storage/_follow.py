@@ -1,17 +1,25 @@
-"""Hearing the changes that other nodes on the same database announced."""
+"""Hearing the changes that other processes on the same database announced.
+
+The table is what is read, so that nothing is lost and nothing heard twice; PostgreSQL's notification only says that now is a good
+time to look. Without it, because the connection that listens was lost, looking by the clock goes on.
+"""
 
 import asyncio
 import logging
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import BigInteger, cast, delete, func, select
 
 from bursar.kernel.errors import BursarError
 from bursar.storage import tables
 from bursar.storage._changes import Change
 from bursar.storage._database import SYSTEM, Database
 
+CHANNEL = "bursar_changes"
+"""A trigger on the table notifies it."""
 POLL_SECONDS = 0.3
+LISTEN_AGAIN_SECONDS = 2.0
+"""After the connection that listens was lost."""
 OVERLAP = timedelta(seconds=15)
 """How far back a poll reads again: sequence numbers may become visible out of order, by as long as a transaction takes."""
 KEPT = timedelta(hours=1)
@@ -20,24 +28,56 @@ _log = logging.getLogger("bursar.changes")
 
 
 async def follow(database: Database) -> None:
-    """Publishes other nodes' changes here until cancelled. While the database is away nothing is lost: the table keeps it."""
+    """Publishes other processes' changes here until cancelled. While the database is away nothing is lost: the table keeps it."""
+    knocked = asyncio.Event()
+    listening = asyncio.create_task(_listen_forever(database, knocked))
+    try:
+        await _look_forever(database, knocked)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def _look_forever(database: Database, knocked: asyncio.Event) -> None:
     seen: set[int] = set()
     while True:
+        knocked.clear()
         try:
             seen = await _poll(database, seen)
         except BursarError as error:
-            _log.warning("could not read the changes of other nodes: %s", error.sentence)
+            _log.warning("could not read the changes of other processes: %s", error.sentence)
         except Exception:  # noqa: BLE001 - a node that stopped listening would honour revoked keys for ever
-            _log.exception("could not read the changes of other nodes")
-        await asyncio.sleep(POLL_SECONDS)
+            _log.exception("could not read the changes of other processes")
+        try:
+            await asyncio.wait_for(knocked.wait(), POLL_SECONDS)
+        except TimeoutError:
+            continue
+
+
+async def _listen_forever(database: Database, knocked: asyncio.Event) -> None:
+    while True:
+        try:
+            async with database.listen(CHANNEL, knocked.set) as lost:
+                knocked.set()  # what was announced before anybody listened
+                await lost.wait()
+                _log.warning("the connection that hears of changes was lost; it is made again")
+        except BursarError as error:
+            _log.debug("cannot listen for changes: %s", error.sentence)
+        except Exception:  # noqa: BLE001 - looking by the clock goes on, but slower
+            _log.exception("cannot listen for changes")
+        await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
 
 async def _poll(database: Database, seen: set[int]) -> set[int]:
     table = tables.changes
+    # By the database's clock, as the rows are: a node whose own is wrong must hear of a revoked key all the same.
+    since = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger) - OVERLAP // timedelta(
+        microseconds=1
+    )
     async with database.snapshot(SYSTEM) as snapshot:
         rows = await snapshot.all(
             select(table.c.seq, table.c.kind, table.c.subject)
-            .where(table.c.at >= database.clock.now() - OVERLAP, table.c.node != database.node)
+            .where(cast(table.c.at, BigInteger) >= since, table.c.node != database.announcer)
             .order_by(table.c.seq)
         )
     database.changes.publish(Change(row.kind, row.subject) for row in rows if row.seq not in seen)
@@ -46,4 +86,4 @@ async def _poll(database: Database, seen: set[int]) -> set[int]:
 
 async def forget_old_changes(database: Database) -> None:
     async with database.begin(SYSTEM) as tx:
-        await tx.execute(delete(tables.changes).where(tables.changes.c.at < database.clock.now() - KEPT))
+        await tx.execute(delete(tables.changes).where(tables.changes.c.at < await tx.database_time() - KEPT))

@@ -16,12 +16,21 @@ changes = Table(
     "changes",
     metadata,
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("node", String(40), nullable=False),
+    Column("node", String(40), nullable=False),  # the process that announced it, of many on one node
     Column("kind", String(40), nullable=False),
     Column("subject", String(80), nullable=False),
     Column("at", UtcTime, nullable=False, index=True),
 )
-"""What was announced, so that other nodes hear it; kept for an hour."""
+"""What was announced, so that other processes hear it; kept for an hour. On PostgreSQL a trigger writes `at` by the database's clock."""
+
+holders = Table(
+    "holders",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("holder", String(40), nullable=False),
+    Column("until", UtcTime, nullable=False),
+)
+"""What only one process does at a time, and which one until when, by the database's time."""
 
 outbox = Table(
     "outbox",
