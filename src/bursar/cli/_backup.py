@@ -124,6 +124,7 @@ class _Journals:
     def save(self, target: Path) -> dict[str, Any]:
         """What was saved, by worker."""
         saved = {}
+        target.mkdir(mode=0o700, exist_ok=True)
         for folder, view in self._views.items():
             worker = view.worker
             if worker is not None:
