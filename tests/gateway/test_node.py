@@ -153,3 +153,18 @@ async def test_open_holds_of_a_forgotten_node_return_and_are_interrupted_request
 async def test_a_name_that_nobody_had_is_refused(database: Database):
     with pytest.raises(actions.NoSuchNode):
         await actions.forget_node(database, OPERATOR, "node_nowhere")
+
+
+async def test_the_journal_of_an_installation_from_before_there_were_workers_is_found(
+    node: Node, database: Database, cast: Cast, tmp_path: Path
+):
+    await die(await work(node, cast))
+    old, first = tmp_path / "journal", tmp_path / "journal" / "0"
+    for path in first.iterdir():
+        path.rename(old / path.name)
+    first.rmdir()
+    funds = await node.funds(Seat(0), "journal")
+    assert isinstance(funds, JournalFunds)
+    assert await funds.recover() == 1, "what was interrupted is still known"
+    assert not [path for path in old.iterdir() if path.is_file()]
+    await die(funds)

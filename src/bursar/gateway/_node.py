@@ -16,7 +16,7 @@ from bursar.gateway._counts import Counts
 from bursar.gateway._funds import DatabaseFunds
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases
-from bursar.journal import Journal, JournalCorrupt, RecordsMissing
+from bursar.journal import Journal, JournalCorrupt, RealDisk, RecordsMissing
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import WorkerId
 from bursar.storage import SYSTEM, Database
@@ -73,6 +73,7 @@ class Node:
         return interrupted
 
     async def _open(self, index: int, counts: Counts | None = None) -> JournalFunds:
+        self._move_old_journal()
         name = self._newest(index)
         while True:
             worker = self._worker(name)
@@ -94,6 +95,18 @@ class Node:
             alone = self._database.dialect == "sqlite"
             leases = Leases(self._database, worker, self._database.clock, alone=alone)
             return JournalFunds(self._database, journal, leases, worker, self._database.clock, counts, host=self._host)
+
+    def _move_old_journal(self) -> None:
+        """Before there were several workers, the journal of the only one lay in the folder itself. Files that are moved one by one can
+        be moved on after a crash."""
+        old = [path for path in self._folder.iterdir() if path.is_file()] if self._folder.is_dir() else []
+        if old:
+            first = self._folder / "0"
+            first.mkdir(mode=0o700, exist_ok=True)
+            for path in old:
+                path.rename(first / path.name)
+            RealDisk().sync_folder(first)
+            RealDisk().sync_folder(self._folder)
 
     def _worker(self, name: str) -> WorkerId:
         return WorkerId(f"{self._database.node}-{name}")
