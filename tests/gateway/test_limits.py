@@ -266,7 +266,7 @@ async def test_lowered_while_a_request_runs_what_it_does_not_need_is_not_spent_b
 
     world = await paying([wait, whole("Hi", usage=usage(5, 2))])
     key = await limit(world, 10 * COST)
-    first = asyncio.ensure_future(world.post(BODY))
+    first = asyncio.ensure_future(world.post(BODY.replace(b"100", b"1000")))  # holds enough for several of the next
     await running.wait()
     await limit(world, 0)
     go_on.set()
