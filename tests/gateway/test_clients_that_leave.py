@@ -135,7 +135,7 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold_and_righ
     assert {GenerationStatus.OK, GenerationStatus.CANCELLED} >= statuses
 
 
-async def test_a_server_that_stops_waits_for_the_settlements_that_are_owed(scripted: Callable[..., Any]):
+async def test_a_whole_answer_whose_client_left_comes_to_its_end_and_is_settled(scripted: Callable[..., Any]):
     begun = asyncio.Event()
 
     async def slow() -> None:
@@ -147,7 +147,7 @@ async def test_a_server_that_stops_waits_for_the_settlements_that_are_owed(scrip
     await begun.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await world.gateway.drain()
+    await world.settled()
     row = await world.only_generation()
     assert row.status is GenerationStatus.OK
     assert row.cost_nanos == 5 * 7 + 2 * 13

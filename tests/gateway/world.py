@@ -304,7 +304,8 @@ class World:
         return answer
 
     async def settled(self) -> None:
-        await asyncio.wait_for(self.gateway.drain(), GIVE_UP_SECONDS)
+        if running := list(self.gateway._running):
+            await asyncio.wait(running, timeout=GIVE_UP_SECONDS)
 
     async def generation(self, identity: str, owner: OwnerId | None = None) -> Generation:
         async with self.database.snapshot(SYSTEM) as snapshot:

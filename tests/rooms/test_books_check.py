@@ -1,5 +1,6 @@
 """The regular check of the books: what it found is kept for everybody, and told to the operators once each time it begins to differ."""
 
+import itertools
 import logging
 
 import pytest
@@ -72,7 +73,7 @@ async def test_when_the_books_are_right_again_the_next_difference_is_news(
 
 
 async def test_on_large_books_it_runs_less_often(database: Database, monkeypatch: pytest.MonkeyPatch):
-    moments = iter([100.0, 130.0])
+    moments = itertools.chain([100.0], itertools.repeat(130.0))
     monkeypatch.setattr(database.clock, "monotonic", lambda: next(moments), raising=False)
     assert await BooksCheck(database).run() == 30 * SHARE
 
