@@ -73,7 +73,8 @@ class Node:
         return interrupted
 
     async def _open(self, index: int, counts: Counts | None = None) -> JournalFunds:
-        self._move_old_journal()
+        if index == 0:
+            self._move_old_journal()
         name = self._newest(index)
         while True:
             worker = self._worker(name)
@@ -98,8 +99,8 @@ class Node:
 
     def _move_old_journal(self) -> None:
         """Before there were several workers, the journal of the only one lay in the folder itself. Files that are moved one by one can
-        be moved on after a crash."""
-        old = [path for path in self._folder.iterdir() if path.is_file()] if self._folder.is_dir() else []
+        be moved on after a crash. Only seat 0 moves them: it is the one that opens them next."""
+        old = [*self._folder.glob("*.journal"), *self._folder.glob("spare-*")]
         if old:
             first = self._folder / "0"
             first.mkdir(mode=0o700, exist_ok=True)
