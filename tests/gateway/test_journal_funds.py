@@ -216,7 +216,7 @@ async def test_a_worker_that_was_forgotten_and_asks_for_more_before_it_is_told_i
 
 
 async def test_tending_goes_on_whatever_fails_once(working: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bursar.gateway._journaled.TEND_SECONDS", 0.01)
+    monkeypatch.setattr("bursar.gateway._funds.TEND_SECONDS", 0.01)
     world, worker = await working([ANSWER])
     real, failures = ledger.touch_worker, [RuntimeError("nobody foresaw this"), Unavailable("away")]
 

@@ -104,6 +104,31 @@ _SUMMED = (
 )
 
 
+def interrupted(
+    owner: OwnerId,
+    generation: GenerationId,
+    opened_at: datetime,
+    *,
+    key: KeyId | None,
+    user: UserId,
+    model: str,
+    price_version: str | None,
+) -> Generation:
+    """Bursar stopped while this request ran, and nothing is known of what came of it: it costs nothing."""
+    return Generation(
+        owner_id=owner,
+        id=generation,
+        created_at=opened_at,
+        key_id=key,
+        user_id=user,
+        status=GenerationStatus.INTERRUPTED,
+        requested_model=model,
+        model=model,
+        price_version=price_version,
+        finish_reason="error",
+    )
+
+
 async def record(tx: Tx, generation: Generation) -> bool:
     """Adds the row and its share of the roll-ups, once per id; whether this call did."""
     return await record_all(tx, [generation]) == 1

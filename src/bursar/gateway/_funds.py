@@ -1,7 +1,6 @@
 """Stop 4 and 7: where a request's money comes from. One protocol: hold, extend, settle, void.
 
-`DatabaseFunds` makes each of them one short database transaction. (The issue on money puts leases and a journal behind the
-same protocol.)
+`DatabaseFunds` makes each of them one short database transaction; `JournalFunds` (`_journaled.py`) puts leases and a journal in front.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bursar import activity, ledger
-from bursar.activity import Generation, GenerationStatus
+from bursar.activity import Generation
 from bursar.catalog import Usage
 from bursar.gateway._apply import apply_settlement, apply_void
 from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
@@ -101,6 +100,19 @@ class Funds(Protocol):
         ...
 
 
+async def tend_forever(tend: Callable[[], Awaitable[None]]) -> None:
+    """Calls it every few seconds, whatever it raises: a loop that ends would make a living worker look dead, and end all serving at the
+    blind time."""
+    while True:
+        await asyncio.sleep(TEND_SECONDS)
+        try:
+            await tend()
+        except BursarError as error:
+            _log.warning("the database was not told that this worker lives: %s", error.sentence)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the database was not told that this worker lives")
+
+
 class DatabaseFunds:
     """Of one worker: `worker` is its name, `seat` which of its node's workers it is."""
 
@@ -119,7 +131,7 @@ class DatabaseFunds:
         return await _recover(self._database, lambda worker: worker == self._worker)
 
     def start(self) -> None:
-        self._tending = asyncio.create_task(self._tend_forever())
+        self._tending = asyncio.create_task(tend_forever(self._tend))
 
     async def close(self) -> None:
         if self._tending is not None:
@@ -131,16 +143,9 @@ class DatabaseFunds:
         except BursarError as error:
             _log.warning("the database was not told that this worker stops: %s", error.sentence)
 
-    async def _tend_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TEND_SECONDS)
-            try:
-                async with self._database.begin(SYSTEM) as tx:
-                    await ledger.touch_worker(tx, self._worker)
-            except BursarError as error:
-                _log.warning("the database was not told that this worker lives: %s", error.sentence)
-            except Exception:  # noqa: BLE001 - a loop that ends would make a living worker look dead
-                _log.exception("the database was not told that this worker lives")
+    async def _tend(self) -> None:
+        async with self._database.begin(SYSTEM) as tx:
+            await ledger.touch_worker(tx, self._worker)
 
     async def hold(self, intent: Intent) -> Hold:
         opened = self._opened(intent)
@@ -273,17 +278,14 @@ async def _recover(database: Database, is_dead: Callable[[str], bool]) -> int:
     async with database.snapshot(SYSTEM) as snapshot:
         left = [each for each in await ledger.list_open_holds(snapshot, node=database.node) if is_dead(each.node)]
     for hold in left:
-        generation = Generation(
-            owner_id=hold.owner,
-            id=hold.generation,
-            created_at=hold.opened_at,
-            key_id=hold.key,
-            user_id=hold.user,
-            status=GenerationStatus.INTERRUPTED,
-            requested_model=hold.model,
+        generation = activity.interrupted(
+            hold.owner,
+            hold.generation,
+            hold.opened_at,
+            key=hold.key,
+            user=hold.user,
             model=hold.model,
             price_version=hold.price_version,
-            finish_reason="error",
         )
         async with database.begin(SYSTEM) as tx:
             await apply_void(tx, generation, HoldState.INTERRUPTED)

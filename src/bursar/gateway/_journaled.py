@@ -22,19 +22,19 @@ from enum import IntEnum
 
 import msgspec
 
-from bursar import ledger
-from bursar.activity import Generation, GenerationStatus, UsageSource
+from bursar import activity, ledger
+from bursar.activity import Generation, UsageSource
 from bursar.gateway._apply import apply_settlements
 from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
 from bursar.gateway._counts import Counts
 from bursar.gateway._funds import (
     SETTLE_RETRY_SECONDS_FIRST,
     SETTLE_RETRY_SECONDS_LONGEST,
-    TEND_SECONDS,
     Hold,
     Intent,
     Progress,
     bare,
+    tend_forever,
 )
 from bursar.gateway._leases import Leases
 from bursar.gateway._purses import Lacking, Purse
@@ -226,7 +226,7 @@ class JournalFunds:
         return len(intents)
 
     def start(self) -> None:
-        self._loops = [asyncio.create_task(self._apply_forever()), asyncio.create_task(self._tend_forever())]
+        self._loops = [asyncio.create_task(self._apply_forever()), asyncio.create_task(tend_forever(self.tend))]
 
     async def tend(self) -> None:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
@@ -310,16 +310,6 @@ class JournalFunds:
         self._journal.replay(watermark)
         return self._journal.replay(self._journal.first_lsn - 1)
 
-    async def _tend_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TEND_SECONDS)
-            try:
-                await self.tend()
-            except BursarError as error:
-                _log.warning("the database was not told that this worker lives: %s", error.sentence)
-            except Exception:  # noqa: BLE001 - a loop that ends would end all serving at the blind time
-                _log.exception("tending the leases failed")
-
     async def _apply_forever(self) -> None:
         wait = SETTLE_RETRY_SECONDS_FIRST
         while True:
@@ -392,17 +382,14 @@ def _failed() -> Unavailable:
 
 def _interrupted(intent: JournaledIntent, so_far: JournaledProgress | None) -> Generation:
     """A request in doubt costs what was journaled of it; the rest is the house's."""
-    row = Generation(
-        owner_id=intent.owner,
-        id=intent.generation,
-        created_at=intent.opened_at,
-        key_id=intent.key,
-        user_id=intent.user,
-        status=GenerationStatus.INTERRUPTED,
-        requested_model=intent.model,
+    row = activity.interrupted(
+        intent.owner,
+        intent.generation,
+        intent.opened_at,
+        key=intent.key,
+        user=intent.user,
         model=intent.model,
         price_version=intent.price_version,
-        finish_reason="error",
     )
     if so_far is None:
         return row
