@@ -22,7 +22,7 @@ import bursar.ledger.tables
 import bursar.organizations.tables
 import bursar.payments.tables
 import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
-from bursar import catalog, storage
+from bursar import catalog, ledger, storage
 from bursar.catalog import Catalog, Provider
 from bursar.gateway import (
     Admission,
@@ -63,8 +63,6 @@ CONNECTIONS_OF_A_NODE = 16
 """Of PostgreSQL's; its workers share them."""
 CONNECTIONS_LEAST = 4
 """Of one worker."""
-BLIND_SECONDS = 30
-"""Without a word from the database for so long a worker is not ready: it admits nothing any more."""
 STOP_SECONDS_MAX = 10
 """How long a stop waits for settlements once nothing runs any more; a database that is away must not keep the process."""
 
@@ -417,7 +415,7 @@ class Server:
         if self.gateway.is_draining:
             return "stopping"
         database = self.installation.database
-        return "blind" if database.clock.monotonic() - database.heard_at > BLIND_SECONDS else "ready"
+        return "blind" if database.clock.monotonic() - database.heard_at > ledger.BLIND_SECONDS else "ready"
 
     def _whole_api(self) -> "asyncio.Future[Asgi]":
         """The management API, built beside the first requests: its framework takes a third of a second to import, which

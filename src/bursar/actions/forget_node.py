@@ -14,14 +14,13 @@ from datetime import timedelta
 
 from bursar import activity, audit, ledger
 from bursar.access import Actor
-from bursar.activity import Generation, GenerationStatus
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import OwnerId
 from bursar.kernel.money import Nanos
 from bursar.ledger import HoldState, OpenHold, Worker
 from bursar.storage import SYSTEM, Database, Snapshot, Tx
 
-ALIVE_WITHIN = timedelta(seconds=60)
+ALIVE_WITHIN = timedelta(seconds=2 * ledger.BLIND_SECONDS)
 """Twice the blind time: who was seen since may still be spending."""
 
 
@@ -92,17 +91,14 @@ async def _holds(snapshot: Snapshot, workers: Sequence[Worker]) -> list[OpenHold
 
 async def _interrupt(tx: Tx, hold: OpenHold) -> None:
     if await ledger.void_hold(tx, hold.owner, hold.generation, HoldState.INTERRUPTED):
-        row = Generation(
-            owner_id=hold.owner,
-            id=hold.generation,
-            created_at=hold.opened_at,
-            key_id=hold.key,
-            user_id=hold.user,
-            status=GenerationStatus.INTERRUPTED,
-            requested_model=hold.model,
+        row = activity.interrupted(
+            hold.owner,
+            hold.generation,
+            hold.opened_at,
+            key=hold.key,
+            user=hold.user,
             model=hold.model,
             price_version=hold.price_version,
-            finish_reason="error",
         )
         await activity.record(tx, row)
 

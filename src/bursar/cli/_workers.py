@@ -26,8 +26,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from bursar.app import SYSTEM_CLOCK
 from bursar.gateway import Seat
-from bursar.kernel.clock import Clock, SystemClock
+from bursar.kernel.clock import Clock
 
 RESTART_SECONDS_FIRST = 0.2
 RESTART_SECONDS_LONGEST = 10.0
@@ -72,7 +73,7 @@ class Supervisor:
     operator: socket.socket
     work: Callable[[Post], int]
     when_ready: Callable[[], None]
-    _clock: Clock = field(default_factory=SystemClock)
+    _clock: Clock = SYSTEM_CLOCK
     _workers: list[_Worker] = field(default_factory=list)
     _not_ready: set[int] = field(default_factory=set)
     _has_served: bool = False

@@ -9,13 +9,12 @@ from bursar.kernel.errors import Forbidden, NotAuthenticated, Unavailable
 from bursar.kernel.ids import KeyId, OwnerId, UserId
 from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key, KeyChecker, KeyKind
+from bursar.ledger import BLIND_SECONDS
 from bursar.storage import SYSTEM, Change, Database
 
 KEYS_CACHED_MAX = 100_000
-BLIND_SECONDS = 30
-"""How long keys are believed that were known when the database was last heard: changes of keys are heard with it."""
-KEY_FRESH_SECONDS = 30
-"""A cached key is read again after this, should a change ever be missed: the named blind time of `money.md`."""
+KEY_FRESH_SECONDS = BLIND_SECONDS
+"""A cached key is read again after this, should a change ever be missed."""
 
 
 class MissingCredentials(NotAuthenticated):

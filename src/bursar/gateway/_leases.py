@@ -48,8 +48,7 @@ class LeaseSizes:
     """A lease nobody used for so long goes back."""
     recall_seconds: float = 0.25  # seconds, not money
     """How long a request waits for other workers before it is refused."""
-    blind_seconds: int = 30
-    """Without a word from the database for so long, nothing is admitted: a key disabled elsewhere must not be served for ever."""
+    blind_seconds: int = ledger.BLIND_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

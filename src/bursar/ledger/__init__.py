@@ -64,6 +64,7 @@ from bursar.ledger._verify import (
 )
 from bursar.ledger._windows import Allowance, Limit, Period, subjects_of, window_end, window_start
 from bursar.ledger._workers import (
+    BLIND_SECONDS,
     NoSuchWorker,
     Worker,
     WorkerStopped,
@@ -74,6 +75,7 @@ from bursar.ledger._workers import (
 )
 
 __all__ = [
+    "BLIND_SECONDS",
     "CHAIN_START",
     "OWNERS_AT_ONCE",
     "Account",

@@ -18,6 +18,9 @@ from bursar.ledger import tables
 from bursar.ledger._rules import CHAIN_START
 from bursar.storage import Snapshot, Tx
 
+BLIND_SECONDS = 30
+"""A worker that has had no word from the database for so long admits nothing: a key disabled elsewhere must not be served for ever."""
+
 _workers = tables.workers
 
 
