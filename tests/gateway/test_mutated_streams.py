@@ -80,7 +80,7 @@ class Teller:
 
     async def ask(self, content: bytes, chance: Random, *, closes: bool = False) -> tuple[Answer, Generation]:
         self.pieces, self.closes = streams.cut(content, chance), closes
-        answer = await self.world.post(BODY)
+        answer = await self.world.post(BODY, takes_at_once=chance.random)
         self.world.health.succeeded(ENDPOINT, None)  # none of them is to rest
         return answer, await self.world.generation(answer.headers["x-generation-id"])
 
@@ -177,6 +177,37 @@ async def test_of_whatever_bytes_come_the_client_gets_a_whole_answer_and_pays_on
         await teller.world.books_are_right()
         assert (await teller.world.hold_states()) <= {"settled", "void"}
     assert {200, 502} <= statuses <= {200, 400, 404, 502, 503, 504}
+
+
+def compact(event: dict[str, Any]) -> bytes:
+    """As providers write it."""
+    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+
+
+HEAD = {"id": "up-1", "object": "chat.completion.chunk", "created": 7, "model": "prime-1"}
+
+
+@pytest.mark.parametrize("often", [0.0, 0.5, 1.0], ids=["never", "now and then", "always"])
+async def test_plain_deltas_are_handed_on_the_moment_they_come_whenever_the_client_takes_them(
+    often: float, database: Database, cast: Cast, checker: KeyChecker
+):
+    async with telling("openai", database, cast, checker) as teller:
+        chance, at_once = Random(f"{SEED} {often}"), 0
+        for _ in range(scaled(100)):
+            texts = [f"w{number} " * chance.randint(1, 9) for number in range(chance.randint(2, 30))]
+            said = [
+                {**HEAD, "choices": [{"index": 0, "delta": {"content": each}, "finish_reason": None}]} for each in texts
+            ]
+            end = [{**HEAD, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+            usage = {"id": "up-1", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(texts)}}
+            events = [compact(each) for each in (*said, *end, usage)] + [b"data: [DONE]\n\n"]
+            teller.pieces = events if chance.random() < 0.5 else streams.cut(b"".join(events), chance)
+            answer = await teller.world.post(BODY, takes_at_once=lambda: 1.0 if chance.random() < often else 0.0)
+            row = await teller.world.generation(answer.headers["x-generation-id"])
+            assert "".join(_texts(told(answer, row))) == "".join(texts)
+            assert row.cost_nanos == 9 * PRICES.prompt + len(texts) * PRICES.completion
+            at_once += answer.at_once
+        assert (at_once > 0) == (often > 0)
 
 
 def words(text: str, finish: str | None = None) -> dict[str, Any]:

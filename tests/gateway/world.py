@@ -14,7 +14,16 @@ from bursar.access import Actor
 from bursar.activity import Generation, find_generation
 from bursar.activity import tables as activity_tables
 from bursar.catalog import Catalog, Endpoint, Model, Pricing, Provider, endpoint_id, load
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Funds, Gateway, StickySessions
+from bursar.gateway import (
+    Admission,
+    DatabaseFunds,
+    Dispatcher,
+    EndpointHealth,
+    Exchange,
+    Funds,
+    Gateway,
+    StickySessions,
+)
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
 from bursar.kernel.money import NANOS_PER_CREDIT, Attos, Nanos
 from bursar.keys import KeyChecker, KeyKind
@@ -133,6 +142,8 @@ class Answer:
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = False
+    at_once: int = 0
+    """How many of its pieces were written at the moment they came."""
 
     @property
     def status(self) -> int:
@@ -272,8 +283,10 @@ class World:
         path: str = "/api/v1/chat/completions",
         leave: asyncio.Event | None = None,
         on_send: Callable[[Answer, dict[str, Any]], Awaitable[None]] | None = None,
+        takes_at_once: Callable[[], float] | None = None,
     ) -> Answer:
-        """One request past every HTTP library. The client leaves when `leave` is set."""
+        """One request past every HTTP library. The client leaves when `leave` is set. `takes_at_once`: pieces of a stream can be
+        written without waiting, as on a server's own connection, whenever it says 0.5 or more."""
         if authorization is None:
             authorization = f"Bearer {self.key if key is None else key}"
         sent = {"authorization": authorization, "content-type": "application/json", **(headers or {})}
@@ -299,13 +312,25 @@ class World:
             answer.messages.append(dict(message))
             answer.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
+        def send_at_once(piece: bytes) -> bool:
+            assert takes_at_once is not None
+            if takes_at_once() < 0.5:
+                return False
+            answer.messages.append({"type": "http.response.body", "body": piece, "more_body": True})
+            answer.at_once += 1
+            return True
+
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            await self.gateway(scope, receive, send)
+            if takes_at_once is not None:
+                await self.gateway.start(scope, Exchange(receive, send, send_at_once=send_at_once))
+            else:
+                await self.gateway(scope, receive, send)
         return answer
 
     async def settled(self) -> None:
         if running := list(self.gateway._running):
-            await asyncio.wait(running, timeout=GIVE_UP_SECONDS)
+            _, pending = await asyncio.wait(running, timeout=GIVE_UP_SECONDS)
+            assert not pending, "a request does not come to its end"
 
     async def generation(self, identity: str, owner: OwnerId | None = None) -> Generation:
         async with self.database.snapshot(SYSTEM) as snapshot:
