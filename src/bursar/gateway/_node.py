@@ -16,7 +16,7 @@ from bursar.gateway._counts import Counts
 from bursar.gateway._funds import DatabaseFunds
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases
-from bursar.journal import Journal, JournalCorrupt, RealDisk, RecordsMissing
+from bursar.journal import Journal, JournalCorrupt, RecordsMissing, move_journal
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import WorkerId
 from bursar.storage import SYSTEM, Database
@@ -73,8 +73,8 @@ class Node:
         return interrupted
 
     async def _open(self, index: int, counts: Counts | None = None) -> JournalFunds:
-        if index == 0:
-            self._move_old_journal()
+        if index == 0:  # before there were several workers, the journal of the only one lay in the folder itself
+            move_journal(self._folder, self._folder / "0")
         name = self._newest(index)
         while True:
             worker = self._worker(name)
@@ -96,18 +96,6 @@ class Node:
             alone = self._database.dialect == "sqlite"
             leases = Leases(self._database, worker, self._database.clock, alone=alone)
             return JournalFunds(self._database, journal, leases, worker, self._database.clock, counts, host=self._host)
-
-    def _move_old_journal(self) -> None:
-        """Before there were several workers, the journal of the only one lay in the folder itself. Files that are moved one by one can
-        be moved on after a crash. Only seat 0 moves them: it is the one that opens them next."""
-        old = [*self._folder.glob("*.journal"), *self._folder.glob("spare-*")]
-        if old:
-            first = self._folder / "0"
-            first.mkdir(mode=0o700, exist_ok=True)
-            for path in old:
-                path.rename(first / path.name)
-            RealDisk().sync_folder(first)
-            RealDisk().sync_folder(self._folder)
 
     def _worker(self, name: str) -> WorkerId:
         return WorkerId(f"{self._database.node}-{name}")

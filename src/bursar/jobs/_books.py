@@ -29,7 +29,7 @@ class BooksCheck:
             async with self._database.snapshot(SYSTEM) as snapshot:
                 books = await reports.verify_all(snapshot)
             seconds = clock.monotonic() - begun
-            named = [f"{each.law}: {each.subject}: {each.sentence}" for each in books.differences[:NAMED_MAX]]
+            named = [each.line for each in books.differences[:NAMED_MAX]]
             found = reports.encode_check(books, clock.now(), seconds)
             is_news = await actions.note_check(self._database, found, drift=books.drift, differences=named)
         except BursarError as error:

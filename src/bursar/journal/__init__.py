@@ -19,6 +19,7 @@ from bursar.journal._errors import (
 from bursar.journal._format import Record
 from bursar.journal._journal import Journal
 from bursar.journal._limits import JournalLimits
+from bursar.journal._segments import move_journal
 from bursar.journal._syncer import Syncer, ThreadSyncer
 from bursar.journal._view import JournalView, journal_folders
 
@@ -44,4 +45,5 @@ __all__ = [
     "Syncer",
     "ThreadSyncer",
     "journal_folders",
+    "move_journal",
 ]

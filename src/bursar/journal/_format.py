@@ -26,6 +26,8 @@ from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
+SUFFIX = ".journal"
+"""Of the name of a segment."""
 VERSION = 1
 HEADER_BYTES = 512
 SECTOR_BYTES = 512

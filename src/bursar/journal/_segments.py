@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bursar.journal import _format
-from bursar.journal._disk import Closeable, Disk, File
+from bursar.journal._disk import Closeable, Disk, File, RealDisk
 from bursar.journal._errors import JournalCorrupt, JournalInUse, JournalOfAnother, JournalTooNew, JournalUnusable
 from bursar.journal._format import Ending, Record, Scan, SegmentHeader
 from bursar.journal._limits import JournalLimits
 
+SPARE = "spare-"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -105,7 +106,7 @@ class Segments:
         made = False
         while self._is_short() and len(self.segments) + len(self._spares) < self._limits.segments_max:
             self._spares_made += 1
-            spare = self.folder / f"spare-{self._spares_made}"
+            spare = self.folder / f"{SPARE}{self._spares_made}"
             new = spare.with_suffix(".new")
             try:
                 self._disk.allocate(new, self._limits.segment_bytes)
@@ -178,7 +179,7 @@ class Segments:
         if not self._spares:
             raise OSError(errno.ENOSPC, "No space left for a segment of the journal")
         spare = self._spares.pop(0)
-        path = self.folder / f"{first_lsn:020}.journal"
+        path = self.folder / f"{first_lsn:020}{_format.SUFFIX}"
         packed = _format.pack_header(self._worker, first_lsn)
         header = _format.read_header(packed)
         assert header is not None
@@ -205,9 +206,9 @@ class Segments:
             stem, _, suffix = name.partition(".")
             if suffix == "new":
                 self._disk.unlink(self.folder / name)
-            elif suffix == "journal" and stem.isdecimal():
+            elif f".{suffix}" == _format.SUFFIX and stem.isdecimal():
                 found.append((int(stem), self.folder / name))
-            elif name.startswith("spare-"):
+            elif name.startswith(SPARE):
                 self._keep_spare(self.folder / name)
         found.sort()
         for number, (first_lsn, path) in enumerate(found):
@@ -215,7 +216,7 @@ class Segments:
 
     def _keep_spare(self, path: Path) -> None:
         """A spare that was about to become a segment has a header already, which will be written over."""
-        number = path.name.removeprefix("spare-")
+        number = path.name.removeprefix(SPARE)
         data = self._disk.read(path)[_format.HEADER_BYTES :]
         whole = len(data) == self._limits.segment_bytes - _format.HEADER_BYTES
         if number.isdecimal() and whole and _format.is_zero(data):
@@ -265,3 +266,15 @@ class Segments:
         if found.ending is Ending.TORN:
             self._file.pwrite(bytes(found.dirty_end - found.end), found.end)
             self._file.fdatasync()
+
+
+def move_journal(old: Path, new: Path) -> None:
+    """Moves the files of a journal that nobody has open, one by one; what a crash left behind is moved the next time."""
+    files = [*old.glob(f"*{_format.SUFFIX}"), *old.glob(f"{SPARE}*")]
+    if files:
+        disk = RealDisk()
+        new.mkdir(mode=0o700, exist_ok=True)
+        for path in files:
+            disk.rename(path, new / path.name)
+        disk.sync_folder(new)
+        disk.sync_folder(old)

@@ -12,7 +12,6 @@ from bursar.journal import _format
 from bursar.journal._errors import JournalCorrupt, JournalTooNew
 from bursar.journal._format import Ending, Record, Scan, SegmentHeader
 
-SUFFIX = ".journal"
 _LOOKS = 5
 """A group that is being written may look damaged; this often it is looked at again."""
 
@@ -40,7 +39,7 @@ class JournalView:
 
     def catch_up(self) -> None:
         """Opens the segments that are new. What was there stays readable, though the worker deletes it."""
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+        for path in sorted(self.folder.glob(f"*{_format.SUFFIX}")):
             if path.stem.isdecimal() and int(path.stem) not in self._files:
                 try:
                     self._files[int(path.stem)] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -88,7 +87,7 @@ class JournalView:
         next_lsn = None
         order = sorted(self._files)
         for number, first_lsn in enumerate(order):
-            path = self.folder / f"{first_lsn:020}{SUFFIX}"
+            path = self.folder / f"{first_lsn:020}{_format.SUFFIX}"
             if next_lsn is not None and next_lsn != first_lsn:
                 raise JournalCorrupt(
                     path, 0, f"it starts with record {first_lsn}, but the file before ends before {next_lsn}"
@@ -113,7 +112,7 @@ class JournalView:
 
 def journal_folders(root: Path) -> list[Path]:
     """The folders at or below `root` that hold a journal, in order."""
-    return sorted({path.parent for path in root.rglob(f"*{SUFFIX}")})
+    return sorted({path.parent for path in root.rglob(f"*{_format.SUFFIX}")})
 
 
 def _read(fd: int) -> bytes:

@@ -54,6 +54,11 @@ class Difference:
     counted: int | None = None
 
     @property
+    def line(self) -> str:
+        """All of it, for a log or a list."""
+        return f"{self.law}: {self.subject}: {self.sentence}"
+
+    @property
     def nanos(self) -> int:
         return 0 if self.kept is None or self.counted is None else abs(self.kept - self.counted)
 

@@ -220,7 +220,7 @@ def encode_check(books: Verification, at: datetime, seconds: float) -> str:  # d
         seconds=seconds,
         drift=books.drift,
         difference_count=books.difference_count,
-        differences=[f"{each.law}: {each.subject}: {each.sentence}" for each in books.differences],
+        differences=[each.line for each in books.differences],
         balances=books.balances,
         transfers=books.transfers,
         leases=books.leases,
