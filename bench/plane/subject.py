@@ -88,6 +88,7 @@ NO_PARTS = dict.fromkeys(
 )  # fmt: skip
 
 
+SECRET = "of no use outside the bench, and long enough"
 CREDITS = Nanos(1_000_000 * NANOS_PER_CREDIT)
 
 
@@ -195,7 +196,9 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
 async def main(asked: Asked) -> None:
     data_dir = Path(asked.data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    environment = {} if asked.database_url is None else {"BURSAR_DATABASE_URL": asked.database_url}
+    environment = {"BURSAR_SECRET": SECRET}  # nodes on one database share it
+    if asked.database_url is not None:
+        environment["BURSAR_DATABASE_URL"] = asked.database_url
     settings = read_settings(
         environment,
         data_dir=data_dir,
