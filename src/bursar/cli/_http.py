@@ -98,7 +98,6 @@ class Turn:
         "body",
         "disconnected",
         "keep_alive",
-        "message_event",
         "more_body",
         "response_complete",
     )
@@ -108,14 +107,18 @@ class Turn:
         self._head: bytes | None = None
         self._chunked = False
         self._waiter: asyncio.Future[None] | None = None
+        self._exchange: Exchange | None = None
         self._expects = http.expect_100_continue
         self.body = bytearray()
         self.more_body = True
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
-        self.message_event = self
+
+    @property
+    def message_event(self) -> "Turn":
         """Only ever `set`, by the protocol, when there is something new to receive."""
+        return self
 
     def begin(self, gateway: Gateway, scope: dict[str, Any]) -> None:
         exchange = self._exchange = Exchange(self.receive, self.send, send_at_once=self.send_at_once, tells=True)
@@ -129,7 +132,8 @@ class Turn:
     def lost(self) -> None:
         if not self.response_complete:
             self.disconnected = True
-            self._exchange.left()
+            if self._exchange is not None:
+                self._exchange.left()
 
     async def receive(self) -> dict[str, Any]:
         if self._expects:
@@ -191,6 +195,9 @@ class Turn:
             self._http.on_response_complete()
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        self._exchange = (
+            None  # they know each other: all that a request was made of would wait for the garbage collector
+        )
         if not self.response_complete and not self.disconnected:
             self._http.transport.close()
         if not task.cancelled():

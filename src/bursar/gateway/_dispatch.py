@@ -265,15 +265,12 @@ class Dispatcher:
         )
 
 
-_HOW_TO_REASON = ("reasoning", "reasoning_effort")
-
-
 def _untold(body: dict[str, Any]) -> dict[str, Any]:
     """Without a word on how much to reason, for a model that takes none: many refuse one. That thoughts be hidden stays said."""
-    if not any(name in body for name in _HOW_TO_REASON):
+    if "reasoning" not in body and "reasoning_effort" not in body:
         return body
     reasoning = body.get("reasoning")
-    left = {name: value for name, value in body.items() if name not in _HOW_TO_REASON}
+    left = {name: value for name, value in body.items() if name not in ("reasoning", "reasoning_effort")}
     return {**left, "reasoning": {"exclude": True}} if hides_reasoning(body) and reasoning is not None else left
 
 
