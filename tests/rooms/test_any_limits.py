@@ -62,9 +62,17 @@ class Model:
     def left(self, allowance: Allowance) -> int:
         return max(0, self.limits[allowance.subject].amount - self.used(allowance) - self.leased(allowance))
 
-    def lease(self, allowance: Allowance, worker: str, want: int, move: str) -> int | None:
+    def more_for(self, holder: str, wanted: int) -> int:
+        """What the limits that a hold was taken from, and that still are, have left for it."""
+        bound = [name for name, of in self.leases if of == holder and self.binds(name)]
+        return min([max(0, wanted), *map(self.left, bound)])
+
+    def binds(self, allowance: Allowance) -> bool:
         limit = self.limits.get(allowance.subject)
-        if limit is None or limit.period is not allowance.period:
+        return limit is not None and limit.period is allowance.period
+
+    def lease(self, allowance: Allowance, worker: str, want: int, move: str) -> int | None:
+        if not self.binds(allowance):
             return None
         before = self.moves.get((allowance, worker, True))
         if before is not None and before[0] == move:
@@ -234,9 +242,10 @@ class Limits(RuleBasedStateMachine):
     def settle(self, choice: int, charge: int) -> None:
         if self.holds:
             name = sorted(self.holds)[choice % len(self.holds)]
-            at, _ = self.holds.pop(name)
-            assert self.do(lambda tx: ledger.settle_hold(tx, ACME, GenerationId(name), Nanos(charge))) == charge
-            self.model.charges.append((at, charge))
+            at, held = self.holds.pop(name)
+            charged = min(charge, held + self.model.more_for(name, charge - held))
+            assert self.do(lambda tx: ledger.settle_hold(tx, ACME, GenerationId(name), Nanos(charge))) == charged
+            self.model.charges.append((at, charged))
             self.model.give_back_all(name)
 
     @invariant()
