@@ -22,9 +22,9 @@ from tests.conftest import Cast, make_cast
 pytestmark = pytest.mark.anyio
 
 OWNED = sorted(table.name for table in metadata.tables.values() if "owner_id" in table.c)
-PERSONAL = ("sessions", "links")
-SHARED = {"memberships", "organizations"}
-OF_NOBODY = {"holders", "users", "outbox", "changes", "installation", "workers", "price_versions"}
+PERSONAL = ("sessions", "links", "second_factors", "recovery_codes")
+SHARED = {"memberships", "organizations", "invitations"}
+OF_NOBODY = {"attempts", "holders", "users", "outbox", "changes", "installation", "workers", "price_versions"}
 OF_THE_SYSTEM = {"batches"}
 """What names many owners: no owner sees it."""
 APPEND_ONLY = ("transfers", "audit_events")
@@ -87,6 +87,45 @@ async def fill(database: Database, checker: KeyChecker, owner: OwnerId, user: Us
         await ledger.propose_correction(tx, owner, granted.transfer.id, Nanos(1), reason="too much", by=user)
         await identity.open_session(tx, user, address=None, user_agent=None)
         await identity.mint_link(tx, user, LinkPurpose.SIGN_IN)
+        for name, values in _more_rows(owner, user, tx.now).items():
+            await tx.execute(insert(metadata.tables[name]).values(**values))
+
+
+def _more_rows(owner: OwnerId, user: UserId, now: datetime) -> dict[str, dict[str, Any]]:
+    return {
+        "second_factors": {"user_id": user, "secret_sealed": b"sealed", "created_at": now, "last_step": 0},
+        "recovery_codes": {"user_id": user, "code_hash": f"hash-{user}", "created_at": now},
+        "invitations": {
+            "organization_id": owner,
+            "id": f"inv-{owner}"[:40],
+            "email": "new@example.com",
+            "email_normalized": "new@example.com",
+            "role": "member",
+            "token_hash": f"hash-{owner}",
+            "invited_by": user,
+            "created_at": now,
+            "sent_at": now,
+            "expires_at": now,
+            "state": "pending",
+        },
+        "credit_moves": {
+            "owner_id": owner,
+            "id": f"mov-{owner}"[:40],
+            "organization_id": owner,
+            "amount_nanos": 1,
+            "state": "open",
+            "created_at": now,
+        },
+        "repeats": {
+            "owner_id": owner,
+            "caller": "key_1",
+            "name_hash": f"hash-{owner}",
+            "body_hash": "hash",
+            "status": 201,
+            "answer": "{}",
+            "created_at": now,
+        },
+    }
 
 
 async def rows(database: Database, scope: Scope, table: Table) -> list[dict[str, Any]]:
@@ -96,10 +135,9 @@ async def rows(database: Database, scope: Scope, table: Table) -> list[dict[str,
 
 def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
     """A copy of a row under another id, so that only the policy can refuse it."""
-    name = next(
-        name for name in ("id", "generation_id", "token_hash", "account", "worker", "model", "subject") if name in row
-    )
     fresh = {
+        "code_hash": "x",
+        "name_hash": "x",
         "id": "x_1",
         "generation_id": "gen-x",
         "token_hash": "x",
@@ -107,9 +145,11 @@ def differs(row: dict[str, Any], **other: Any) -> dict[str, Any]:
         "worker": "x",
         "model": "demo/other",
         "subject": "key_x",
+        "user_id": "user_x",
     }
+    name = next(name for name in fresh if name in row)
     changed = row | {name: fresh[name]}
-    changed |= {column: f"x-{row[column]}"[:40] for column in ("hash",) if column in row}
+    changed |= {column: f"x-{row[column]}"[:40] for column in ("hash", "token_hash") if column in row}
     return changed | other
 
 

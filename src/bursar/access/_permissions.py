@@ -27,6 +27,12 @@ class Permission(StrEnum):
     MANAGE_ALL_KEYS = "manage the keys of others"
     MANAGE_MANAGEMENT_KEYS = "create and manage management keys"
     SET_BUDGETS = "set budgets"
+    SEE_MEMBERS = "see the members"
+    MANAGE_MEMBERS = "invite, promote and remove members"
+    LEAVE = "leave the organization"
+    SEE_ORGANIZATION = "see the organization's settings"
+    MANAGE_ORGANIZATION = "change or delete the organization"
+    SEE_AUDIT = "see the audit log"
 
 
 _EVERYONE = frozenset(
@@ -38,11 +44,24 @@ _EVERYONE = frozenset(
         Permission.SEE_BALANCE,
         Permission.CREATE_KEYS,
         Permission.MANAGE_OWN_KEYS,
+        Permission.SEE_MEMBERS,
+        Permission.LEAVE,
     }
 )
 
+_OF_ORGANIZATIONS = frozenset(
+    {
+        Permission.SEE_MEMBERS,
+        Permission.MANAGE_MEMBERS,
+        Permission.LEAVE,
+        Permission.SEE_ORGANIZATION,
+        Permission.MANAGE_ORGANIZATION,
+    }
+)
+"""What nobody does in a personal account."""
+
 TABLE: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
-    Role.PERSONAL: frozenset(Permission),
+    Role.PERSONAL: frozenset(Permission) - _OF_ORGANIZATIONS,
     Role.MEMBER: _EVERYONE,
 }

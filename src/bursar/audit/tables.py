@@ -1,4 +1,4 @@
-from sqlalchemy import Column, String, Table, Text
+from sqlalchemy import Column, Index, String, Table, Text
 
 from bursar.storage import UtcTime, metadata
 
@@ -15,5 +15,6 @@ audit_events = Table(
     Column("actor_key_id", String(40)),
     Column("address", String(64)),
     Column("details", Text, nullable=False),
+    Index("ix_audit_events_owner_action", "owner_id", "action", "id"),
 )
 """Never updated, never deleted (triggers refuse)."""

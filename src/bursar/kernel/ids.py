@@ -19,6 +19,9 @@ PurchaseId = NewType("PurchaseId", str)
 TransferId = NewType("TransferId", str)
 EventId = NewType("EventId", str)
 MessageId = NewType("MessageId", str)
+InvitationId = NewType("InvitationId", str)
+SessionId = NewType("SessionId", str)
+CreditMoveId = NewType("CreditMoveId", str)
 
 WorkerId = NewType("WorkerId", str)
 """One serving process of one node, the same across restarts: at most 40 characters."""
@@ -100,6 +103,18 @@ def new_event_id(at: datetime) -> EventId:
 
 def new_message_id(at: datetime) -> MessageId:
     return MessageId(f"msg_{_ulid(at)}")
+
+
+def new_invitation_id(at: datetime) -> InvitationId:
+    return InvitationId(f"inv_{_ulid(at)}")
+
+
+def new_session_id(at: datetime) -> SessionId:
+    return SessionId(f"ses_{_ulid(at)}")
+
+
+def new_credit_move_id(at: datetime) -> CreditMoveId:
+    return CreditMoveId(f"mov_{_ulid(at)}")
 
 
 def generation_floor(at: datetime) -> GenerationId:

@@ -81,6 +81,7 @@ workers = Table(
     Column("host", String(255)),
     Column("journaled", BigInteger, nullable=False, server_default="0"),
     Column("forgotten_at", UtcTime),
+    Column("heard_at", UtcTime),
     CheckConstraint("watermark >= 0", name="from_nothing"),
     sqlite_with_rowid=False,
 )

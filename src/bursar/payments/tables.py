@@ -1,4 +1,4 @@
-from sqlalchemy import BigInteger, CheckConstraint, Column, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, Table, Text, UniqueConstraint
 
 from bursar.storage import UtcTime, metadata
 
@@ -18,3 +18,21 @@ purchases = Table(
     UniqueConstraint("id"),
     CheckConstraint("amount_nanos > 0", name="positive"),
 )
+
+credit_moves = Table(
+    "credit_moves",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("note", Text),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+    Column("closed_by", String(40)),
+    Column("answer", Text),
+    CheckConstraint("amount_nanos > 0", name="positive"),
+    Index("ix_credit_moves_state", "state", "id"),
+)
+"""Requests to move personal credits (`owner_id`) to an organization; the operator carries them out or refuses."""

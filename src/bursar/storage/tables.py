@@ -50,3 +50,16 @@ outbox = Table(
     Index("ix_outbox_state_next", "state", "next_attempt_at"),
 )
 """Side effects that wait for the commit. `sealed` holds the whole message and is emptied once it left; `summary` has no secret."""
+
+repeats = Table(
+    "repeats",
+    metadata,
+    Column("owner_id", String(40), primary_key=True),
+    Column("caller", String(40), primary_key=True),
+    Column("name_hash", String(64), primary_key=True),
+    Column("body_hash", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+)
+"""What was answered to a request that carried an Idempotency-Key, without its secret; kept for a day."""
