@@ -1,5 +1,7 @@
 """`/keys` with a management key, limits and budgets over the API: OpenRouter's shapes, and who may."""
 
+import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -7,9 +9,11 @@ import pytest
 
 from bursar import ledger
 from bursar.kernel.ids import OwnerId
+from bursar.kernel.secrets import hash_secret
 from bursar.keys import KeyKind
 from bursar.storage import Scope
 from tests.api.conftest import Api
+from tests.gateway.world import Answer
 
 pytestmark = pytest.mark.anyio
 
@@ -17,13 +21,25 @@ KEYS = {
     *("byok_usage", "byok_usage_daily", "byok_usage_monthly", "byok_usage_weekly", "created_at", "creator_user_id"),
     *("disabled", "expires_at", "external_user", "hash", "include_byok_in_limit", "label", "last_used_at", "limit"),
     *("limit_remaining", "limit_reset", "name", "updated_at", "usage", "usage_daily", "usage_monthly", "usage_weekly"),
-    "workspace_id",
+    *("workspace_id", "rotated_at", "previous_hash", "previous_label", "previous_until"),
 }
 
 
 async def ask(api: Api, method: str, path: str, body: Any = None, key: str | None = None) -> httpx2.Response:
     headers = {"authorization": f"Bearer {key or api.management}"}
     return await api.client.request(method, f"/api/v1{path}", headers=headers, json=body)
+
+
+async def until_refused(api: Api, secret: str, at: datetime) -> Answer:
+    """Asks on and on; nothing that was asked after `at` succeeds. (A tenth of a second for two processes' clocks.)"""
+    while True:
+        asked = api.world.database.clock.now()
+        answer = await api.world.chat(key=secret)
+        if answer.status != 200:
+            assert answer.status == 401
+            return answer
+        assert asked < at + timedelta(milliseconds=100)
+        await asyncio.sleep(0.02)
 
 
 async def made(api: Api, **body: Any) -> tuple[dict[str, Any], str]:
@@ -116,7 +132,12 @@ async def test_a_key_is_deleted_for_good(api: Api):
         {"name": "x", "limit": -1},
         {"name": "x", "limit": "NaN"},
         {"name": "x", "limit_reset": "hourly"},
-        {"name": "x", "expires_at": "2027-01-01T00:00:00Z"},
+        {"name": "x", "expires_at": "2027-01-01T00:00Z"},
+        {"name": "x", "expires_at": "2027-01-01T00:00:00"},
+        {"name": "x", "expires_at": "2027-01-01T00:00:00+01:00"},
+        {"name": "x", "expires_at": "2027-02-29T00:00:00Z"},
+        {"name": "x", "expires_at": "2026-01-01T00:00:00Z"},
+        {"name": "x", "expires_at": 1798761600},
         {"name": "x", "limit": "5"},
         {"name": "x", "limit": True},
         {"name": "x", "creator_user_id": "user_nobody"},
@@ -126,6 +147,86 @@ async def test_what_is_wrong_or_would_be_ignored_is_400(api: Api, body: dict[str
     refused = await ask(api, "POST", "/keys", body)
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["code"] == 400
+
+
+async def test_a_key_that_expires_says_so_is_refused_at_that_second_and_is_hidden(api: Api):
+    at = (api.world.database.clock.now() + timedelta(seconds=2)).replace(microsecond=0)
+    key, secret = await made(api, expires_at=at.isoformat())
+    assert key["expires_at"] == f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    assert (await api.data("/key", secret))["expires_at"] == key["expires_at"]
+    assert (await api.world.chat(key=secret)).status == 200
+    unchanged = await ask(api, "PATCH", f"/keys/{key['hash']}", {"expires_at": None, "name": "other"})
+    assert unchanged.json()["data"]["expires_at"] == key["expires_at"]
+    lookups = api.world.admission.lookups
+    answer = await until_refused(api, secret, at)
+    assert api.world.database.clock.now() - at < timedelta(seconds=1)
+    assert api.world.admission.lookups == lookups, "the cache knew"
+    assert answer.error["message"].startswith(f"This API key expired at {at:%Y-%m-%d %H:%M:%S} UTC. Create a new key")
+    assert (await ask(api, "GET", "/key", key=secret)).status_code == 401
+    assert key["hash"] not in (await ask(api, "GET", "/keys")).text
+    assert key["hash"] in (await ask(api, "GET", "/keys?include_expired=true")).text
+    refused = await ask(api, "POST", f"/keys/{key['hash']}/rotate", {})
+    assert refused.status_code == 409
+    assert (await ask(api, "DELETE", f"/keys/{key['hash']}")).json()["deleted"] is True
+
+
+async def test_a_rotated_key_is_the_same_key_and_its_old_secret_works_for_a_while(api: Api):
+    key, old = await made(api, name="ci", limit=5, limit_reset="daily")
+    spent = (await api.world.chat(key=old)).json["usage"]["cost"]
+    rotated = await ask(api, "POST", f"/keys/{key['hash']}/rotate", {"grace_seconds": 3600})
+    assert rotated.status_code == 200, rotated.text
+    new, now = rotated.json()["key"], rotated.json()["data"]
+    assert new != old
+    assert new not in rotated.json()["data"].values()
+    assert now["hash"] == hash_secret(new) != key["hash"]
+    assert (now["previous_hash"], now["previous_label"]) == (key["hash"], key["label"])
+    kept = ("name", "limit", "limit_reset", "creator_user_id", "created_at", "expires_at")
+    assert [now[each] for each in kept] == [key[each] for each in kept]
+    assert now["usage"] == spent
+    for secret in (old, new):
+        assert (await api.world.chat(key=secret)).status == 200
+        assert (await api.data("/key", secret))["usage"] > spent
+    # Both hashes find it, and it is one key.
+    for each in (key["hash"], now["hash"]):
+        found = (await ask(api, "GET", f"/keys/{each}")).json()["data"]
+        assert (found["hash"], found["usage"]) == (now["hash"], pytest.approx(3 * spent))
+    assert [each["name"] for each in (await ask(api, "GET", "/keys")).json()["data"]] == ["ci", "test"]
+    # Without grace the one before ends at once, and so does whatever was before that.
+    again = await ask(api, "POST", f"/keys/{key['hash']}/rotate", {"grace_seconds": 0})
+    assert (await api.world.chat(key=again.json()["key"])).status == 200
+    refused = await api.world.chat(key=new)
+    assert refused.status == 401
+    assert refused.error["message"].startswith("This API key was rotated, and its old secret ended at ")
+    assert "Use the secret that was shown" in refused.error["message"]
+    assert (await api.world.chat(key=old)).status == 401
+    assert (await ask(api, "GET", f"/keys/{key['hash']}")).status_code == 404
+    # Disabling or deleting takes both.
+    third = await ask(api, "POST", f"/keys/{now['hash']}/rotate", {"grace_seconds": 60})
+    assert (await api.world.chat(key=again.json()["key"])).status == 200
+    assert (await ask(api, "PATCH", f"/keys/{now['hash']}", {"disabled": True})).status_code == 404
+    path = f"/keys/{third.json()['data']['hash']}"
+    assert (await ask(api, "PATCH", path, {"disabled": True})).status_code == 200
+    for secret in (again.json()["key"], third.json()["key"]):
+        assert (await api.world.chat(key=secret)).status == 401
+
+
+async def test_the_grace_of_a_rotation_ends_by_the_clock_in_every_cache(api: Api):
+    key, old = await made(api)
+    assert (await api.world.chat(key=old)).status == 200
+    rotated = await ask(api, "POST", f"/keys/{key['hash']}/rotate", {"grace_seconds": 1})
+    until = datetime.fromisoformat(rotated.json()["data"]["previous_until"])
+    answer = await until_refused(api, old, until)
+    assert "was rotated" in answer.error["message"]
+    assert (await api.world.chat(key=rotated.json()["key"])).status == 200
+
+
+@pytest.mark.parametrize("grace", [-1, 604_801, "60", 1.5, None])
+async def test_a_grace_out_of_bounds_is_400_and_rotates_nothing(api: Api, grace: Any):
+    key, secret = await made(api)
+    refused = await ask(api, "POST", f"/keys/{key['hash']}/rotate", {"grace_seconds": grace})
+    assert refused.status_code == 400, refused.text
+    assert (await api.world.chat(key=secret)).status == 200
+    assert (await ask(api, "GET", f"/keys/{key['hash']}")).json()["data"]["rotated_at"] is None
 
 
 async def test_there_is_one_workspace_for_each_owner(api: Api):
@@ -152,6 +253,8 @@ async def test_only_a_management_key_manages_and_only_what_is_its_owners(api: Ap
     for method in ("GET", "PATCH", "DELETE"):
         body = {"limit": 0} if method == "PATCH" else None
         assert (await ask(api, method, f"/keys/{key['hash']}", body, theirs)).status_code == 404
+    assert (await ask(api, "POST", f"/keys/{key['hash']}/rotate", {}, theirs)).status_code == 404
+    assert (await ask(api, "POST", f"/keys/{key['hash']}/rotate", {}, api.key)).status_code == 403
     assert key["hash"] not in (await ask(api, "GET", "/keys", None, theirs)).text
     management = (await api.data("/key", api.management))["label"]
     assert management not in (await ask(api, "GET", "/keys?include_disabled=true")).text

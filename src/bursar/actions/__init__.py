@@ -30,6 +30,7 @@ from bursar.actions.manage_keys import (
 )
 from bursar.actions.note_check import note_check
 from bursar.actions.rename_user import rename_user
+from bursar.actions.rotate_key import end_grace, rotate_key
 from bursar.actions.set_limits import Allowing, NoSuchMember, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
@@ -58,6 +59,7 @@ __all__ = [
     "create_key",
     "create_organization",
     "delete_key",
+    "end_grace",
     "forget_node",
     "grant_credits",
     "invite_operator",
@@ -70,6 +72,7 @@ __all__ = [
     "require_own_address",
     "resend_verification",
     "reset_user",
+    "rotate_key",
     "set_budget",
     "set_key_disabled",
     "set_password",

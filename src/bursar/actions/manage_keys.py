@@ -1,6 +1,7 @@
 """Creating, changing, disabling and deleting keys. Members manage their own, admins all."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from bursar import audit, keys, ledger
@@ -51,8 +52,9 @@ async def create_key(
     kind: KeyKind = KeyKind.INFERENCE,
     limit: Allowing | None = None,
     include_byok_in_limit: bool = False,
+    expires_at: datetime | None = None,
 ) -> tuple[Key, str]:
-    """The key and its plaintext, to be shown once. Raises `PermissionDenied`, `InvalidField`; `NotAMember` when the creator is none of
+    """The key and its plaintext, to be shown once; when it expires is never changed. Raises `PermissionDenied`, `InvalidField`; `NotAMember` when the creator is none of
     the organization."""
     async with database.begin(Scope(owner)) as tx:
         await enter(tx, actor, owner, _NEEDED[kind])
@@ -66,8 +68,12 @@ async def create_key(
             name=name,
             kind=kind,
             include_byok_in_limit=include_byok_in_limit,
+            expires_at=expires_at,
         )
-        await audit.record(tx, actor, owner, "key.created", key.id, name=key.name, kind=kind.value, label=key.label)
+        more = {} if expires_at is None else {"expires_at": expires_at.isoformat()}
+        await audit.record(
+            tx, actor, owner, "key.created", key.id, name=key.name, kind=kind.value, label=key.label, **more
+        )
         if limit is not None:
             await put_limit(tx, actor, owner, key.id, limit)
         return key, plaintext
@@ -76,7 +82,7 @@ async def create_key(
 async def update_key(database: Database, actor: Actor, *, owner: OwnerId, key: KeyId, changes: KeyChanges) -> Key:
     """The key as it is then. Raises `NoSuchKey`, `InvalidField`."""
     async with database.begin(Scope(owner)) as tx:
-        found = await _manageable(tx, actor, owner, key)
+        found = await manageable(tx, actor, owner, key)
         if changes.disabled is not None and changes.disabled != (found.disabled_at is not None):
             await keys.set_disabled(tx, found, changes.disabled)
             await audit.record(tx, actor, owner, _ABLED[changes.disabled], key, name=found.name)
@@ -103,7 +109,7 @@ async def _change_limit(tx: Tx, actor: Actor, key: Key, changes: KeyChanges) -> 
 async def set_key_disabled(database: Database, actor: Actor, *, owner: OwnerId, key: KeyId, disabled: bool) -> Key:
     """Raises `NoSuchKey`, also for a colleague's key when a member asks."""
     async with database.begin(Scope(owner)) as tx:
-        found = await _manageable(tx, actor, owner, key)
+        found = await manageable(tx, actor, owner, key)
         await keys.set_disabled(tx, found, disabled)
         await audit.record(tx, actor, owner, _ABLED[disabled], key, name=found.name)
         return found
@@ -112,14 +118,15 @@ async def set_key_disabled(database: Database, actor: Actor, *, owner: OwnerId, 
 async def delete_key(database: Database, actor: Actor, *, owner: OwnerId, key: KeyId) -> Key:
     """For good. Raises `NoSuchKey`."""
     async with database.begin(Scope(owner)) as tx:
-        found = await _manageable(tx, actor, owner, key)
+        found = await manageable(tx, actor, owner, key)
         await keys.delete(tx, found)
         await ledger.remove_limit(tx, owner, found.id)
         await audit.record(tx, actor, owner, "key.deleted", key, name=found.name, label=found.label)
         return found
 
 
-async def _manageable(tx: Tx, actor: Actor, owner: OwnerId, key: KeyId) -> Key:
+async def manageable(tx: Tx, actor: Actor, owner: OwnerId, key: KeyId) -> Key:
+    """Raises `NoSuchKey`, also for a colleague's key when a member asks."""
     context = await enter(tx, actor, owner, Permission.MANAGE_OWN_KEYS)
     found = await keys.find_key(tx, owner, key)
     may_all = isinstance(may(context, Permission.MANAGE_ALL_KEYS), Allow)

@@ -53,7 +53,7 @@ def _limit_and_usage(found: Key, usage: KeyUsage | None, use: LimitUse | None) -
         "byok_usage_monthly": _ZERO,
         "creator_user_id": found.creator,
         "workspace_id": workspace_of(found.owner),
-        "expires_at": None,
+        "expires_at": None if found.expires_at is None else _time(found.expires_at),
     }
 
 
@@ -68,6 +68,10 @@ def managed_key(found: Key, usage: KeyUsage | None, use: LimitUse | None) -> dic
         "updated_at": None if found.updated_at is None else _time(found.updated_at),
         "last_used_at": None if found.last_used_at is None else _time(found.last_used_at),
         "external_user": None,
+        "rotated_at": None if found.rotated_at is None else _time(found.rotated_at),
+        "previous_hash": found.previous_hash,
+        "previous_label": found.previous_label,
+        "previous_until": None if found.previous_until is None else _time(found.previous_until),
     }
 
 

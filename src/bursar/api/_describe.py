@@ -59,6 +59,7 @@ REFUSALS: dict[int, tuple[str, str, str]] = {
     402: ("Not enough credits", "payment_required", "Insufficient credits: $0.00 are available."),
     403: ("Wrong kind of key", "permission_denied", "Only management keys can perform this operation."),
     404: ("Not found", "not_found", "acme/x is not a valid model ID."),
+    409: ("Not as things stand", "invalid_request", "The key production-api has expired: it gets no new secret."),
     413: ("Body too large", "payload_too_large", "The body is larger than 20 MiB."),
     429: ("Too many requests at once", "rate_limit_exceeded", "This key has too many requests running."),
     500: ("A fault of ours", "server", "Internal Server Error"),

@@ -1,11 +1,13 @@
 """`/keys` with a management key, in OpenRouter's shape; and budgets of members and of the organization, which are our own."""
 
+import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from bursar import actions, keys, ledger, reports
@@ -26,6 +28,8 @@ PAGE_KEYS = 100
 OFFSET_MAX = 10**9
 LIMIT_USD_MAX = 10**9
 NAME_CHARACTERS_MAX = 100
+GRACE_SECONDS_MAX = int(keys.GRACE_MAX.total_seconds())
+GRACE_SECONDS_DEFAULT = 86_400
 
 _NANO = Decimal("0.000000001")
 
@@ -42,8 +46,28 @@ LimitUsd = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": LIMIT_USD_MAX}, {"type": "null"}]}),
 ]
 ResetName = Literal["daily", "weekly", "monthly"] | None
+
+
+_UTC_WITH_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
+
+
+def _in_utc(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text) if _UTC_WITH_SECONDS.fullmatch(text) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise ValueError("write a time in UTC with its seconds, like 2027-01-31T00:00:00Z")
+    return text
+
+
+ExpiresAt = Annotated[
+    Annotated[str, AfterValidator(_in_utc)] | None,
+    Field(description="UTC, with seconds: 2027-01-31T00:00:00Z. Never changed afterwards; null: never."),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, description="Says what uses it.")]
-Hash = Annotated[str, Path(description="`hash` of the key.")]
+Hash = Annotated[str, Path(description="`hash` of the key, or the one it had before it was last rotated.")]
 
 
 class _Strict(BaseModel):
@@ -63,8 +87,17 @@ class NewKey(_Strict):
         None, description="The member whose key it is; null: who made the management key."
     )
     workspace_id: str | None = Field(None, description="There is one workspace for each owner.")
-    expires_at: None = Field(None, description="Keys do not expire yet.")
+    expires_at: ExpiresAt = None
     external: None = Field(None, description="Keys of partners are not supported.")
+
+
+class Rotation(_Strict):
+    grace_seconds: int = Field(
+        GRACE_SECONDS_DEFAULT,
+        ge=0,
+        le=GRACE_SECONDS_MAX,
+        description="For so long the secret before still works; 0: it ends at once.",
+    )
 
 
 class KeyUpdate(_Strict):
@@ -116,14 +149,18 @@ def _reading(
         workspace_id: str | None = None,
         authorization: Authorization = None,
     ) -> Response:
-        """Newest first, 100 at a time; disabled ones only when asked for. Management keys are not listed."""
-        del include_expired  # keys do not expire
+        """Newest first, 100 at a time; disabled and expired ones only when asked for. Management keys are not listed."""
         caller = await admission.admit_management(authorization)
         _require_own(caller.owner, workspace_id)
         await caught_up()
         async with database.snapshot(Scope(caller.owner)) as snapshot:
             found = await keys.page_keys(
-                snapshot, caller.owner, offset=offset, count=PAGE_KEYS, disabled=include_disabled
+                snapshot,
+                caller.owner,
+                offset=offset,
+                count=PAGE_KEYS,
+                disabled=include_disabled,
+                expired=include_expired,
             )
         return json_answer({"data": await _described(database, caller.owner, found)})
 
@@ -172,9 +209,33 @@ def _writing(
             name=body.name,
             limit=None if amount is None else Allowing(amount, _period(body.limit_reset)),
             include_byok_in_limit=body.include_byok_in_limit,
+            expires_at=None if body.expires_at is None else datetime.fromisoformat(body.expires_at).astimezone(UTC),
         )
         data = (await _described(database, caller.owner, [made]))[0]
         return json_answer({"data": data, "key": secret}, status=201)
+
+    @routes.post(
+        "/keys/{hash}/rotate",
+        summary="Give an API key a new secret",
+        operation_id="rotateKeys",
+        responses=answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 409, 503),
+        openapi_extra=MANAGEMENT_ONLY,
+    )
+    async def rotate_key(hash: Hash, body: Rotation, authorization: Authorization = None) -> Response:  # noqa: A002
+        """It stays the same key: name, limit, usage, creator. `key` is the new secret, told once; the one before works until
+        `previous_until`. Its `hash` is another from now on; the one before finds the key until it is rotated again."""
+        caller = await admission.admit_management(authorization)
+        found = await _get(database, caller.owner, hash)
+        rotated, secret = await actions.rotate_key(
+            database,
+            checker,
+            _actor(caller),
+            owner=caller.owner,
+            key=found.id,
+            grace=timedelta(seconds=body.grace_seconds),
+        )
+        data = (await _described(database, caller.owner, [rotated]))[0]
+        return json_answer({"data": data, "key": secret})
 
     @routes.patch(
         "/keys/{hash}",

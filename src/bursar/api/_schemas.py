@@ -225,7 +225,7 @@ class KeyAnswer(BaseModel):
 
 
 class ManagedKeyObject(BaseModel):
-    hash: str = Field(description="SHA-256 of the key, in hexadecimal: its name in URLs.")
+    hash: str = Field(description="SHA-256 of the key, in hexadecimal: its name in URLs. A rotation changes it.")
     name: str
     label: str = Field(description="The masked key.")
     disabled: bool
@@ -248,6 +248,10 @@ class ManagedKeyObject(BaseModel):
     external_user: str | None
     workspace_id: str
     expires_at: str | None
+    rotated_at: str | None = Field(description="Ours, as all that follows: when it got its present secret.")
+    previous_hash: str | None = Field(description="Of the secret before; finds the key as well.")
+    previous_label: str | None
+    previous_until: str | None = Field(description="Until then the secret before works.")
 
 
 class ManagedKeyAnswer(BaseModel):

@@ -1,7 +1,9 @@
 """Stop 2: key → caller, from memory. A made-up key fails its checksum and never reaches the database."""
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 
 from bursar import keys
 from bursar.kernel.clock import Clock
@@ -13,6 +15,7 @@ from bursar.ledger import BLIND_SECONDS
 from bursar.storage import SYSTEM, Change, Database
 
 KEYS_CACHED_MAX = 100_000
+CHANGED_MAX = 10_000
 KEY_FRESH_SECONDS = BLIND_SECONDS
 """A cached key is read again after this, should a change ever be missed."""
 
@@ -22,7 +25,7 @@ class MissingCredentials(NotAuthenticated):
 
 
 class InvalidApiKey(NotAuthenticated):
-    """The key is not one of this installation's, or it was disabled or deleted."""
+    """The key is not one of this installation's, or it was disabled, deleted or rotated, or it has expired."""
 
 
 class WrongKindOfKey(Forbidden):
@@ -40,11 +43,13 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class KeyCaller(Caller):
-    """Whoever holds a key; `user` is who created it."""
+    """Whoever holds a key; `user` is who created it. `key_hash`: of the secret they sent, which may be the one before the present.
+    `ends`: when that secret ends by itself, in monotonic seconds."""
 
     key: KeyId
     key_hash: str
     kind: KeyKind
+    ends: float = math.inf  # seconds, not money
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Admission:
         self._clock = clock
         self._cached: OrderedDict[str, _Found] = OrderedDict()
         self._changes_heard = 0
+        self._changed: OrderedDict[str, int] = OrderedDict()
+        """By hash, which of the changes was the last; the latest of them are enough for look-ups that are under way."""
         self.lookups = 0
         """How often the database was asked; made-up keys never add to it."""
         database.changes.subscribe("key", self._forget)
@@ -96,8 +103,8 @@ class Admission:
         scheme, _, secret = authorization.strip().partition(" ")
         secret = secret.strip() if scheme.lower() == "bearer" else ""
         key_hash = hash_secret(secret)
-        found = self._cached.get(key_hash)
-        if found is not None and self._clock.monotonic() - found.at < KEY_FRESH_SECONDS:
+        found, now = self._cached.get(key_hash), self._clock.monotonic()
+        if found is not None and now - found.at < KEY_FRESH_SECONDS:
             self._cached.move_to_end(key_hash)
         else:
             # Only keys that passed this are ever in the cache.
@@ -107,12 +114,9 @@ class Admission:
                     remedy="Check that the whole key was copied, and that it was made on this installation.",
                 )
             found = await self._look_up_unless_blind(key_hash, found)
-        if found.caller is not None:
+        if found.caller is not None and now < found.caller.ends:
             return found.caller
-        key = found.key
-        if key is None or key.deleted_at is not None:
-            raise InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
-        raise InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
+        raise _refusal(found.key, key_hash)
 
     async def _look_up_unless_blind(self, key_hash: str, known: "_Found | None") -> "_Found":
         """While the database is away, what was known of a key is believed as long as nothing else can have been heard."""
@@ -124,20 +128,54 @@ class Admission:
             raise
 
     async def _look_up(self, key_hash: str) -> "_Found":
-        heard = self._changes_heard
+        while True:
+            heard = self._changes_heard
+            found = await self._read(key_hash)
+            if self._changed.get(key_hash, 0) <= heard:
+                break
+            # The answer may be older than a change that was announced meanwhile.
+        self._cached[key_hash] = found
+        if len(self._cached) > KEYS_CACHED_MAX:
+            self._cached.popitem(last=False)
+        return found
+
+    async def _read(self, key_hash: str) -> "_Found":
         self.lookups += 1
         async with self._database.snapshot(SYSTEM) as snapshot:
             key = await keys.find_by_hash(snapshot, key_hash)
-        caller = None
-        if key is not None and key.deleted_at is None and key.disabled_at is None:
-            caller = KeyCaller(key.owner, key.creator, key.id, key.hash, key.kind)
-        found = _Found(key, caller, self._clock.monotonic())
-        if heard == self._changes_heard:  # else the answer may be older than a change that was already announced
-            self._cached[key_hash] = found
-            if len(self._cached) > KEYS_CACHED_MAX:
-                self._cached.popitem(last=False)
-        return found
+            ends_at = None if key is None else key.ends_at(key_hash)
+            # By the database's time, which all nodes share, and counted from now on by a clock that nobody sets.
+            left = math.inf if ends_at is None else (ends_at - await snapshot.database_time()).total_seconds()
+            now = self._clock.monotonic()
+        if key is None or key.deleted_at is not None or key.disabled_at is not None:
+            return _Found(key, None, now)
+        return _Found(key, KeyCaller(key.owner, key.creator, key.id, key_hash, key.kind, now + left), now)
 
     def _forget(self, change: Change) -> None:
         self._changes_heard += 1
+        self._changed[change.subject] = self._changes_heard
+        if len(self._changed) > CHANGED_MAX:
+            self._changed.popitem(last=False)
         self._cached.pop(change.subject, None)
+
+
+def _refusal(key: Key | None, key_hash: str) -> InvalidApiKey:
+    """Of a key that does not work, or not any more."""
+    if key is None or key.deleted_at is not None:
+        return InvalidApiKey("This API key does not exist any more.", remedy="Create a new key.")
+    if key.disabled_at is not None:
+        return InvalidApiKey("This API key is disabled.", remedy="Enable it under API keys, or use another.")
+    if key.ends_at(key_hash) == key.expires_at:
+        return InvalidApiKey(
+            f"This API key expired at {_told(key.expires_at)}.",
+            remedy="Create a new key: when one expires cannot be changed.",
+        )
+    return InvalidApiKey(
+        f"This API key was rotated, and its old secret ended at {_told(key.previous_until)}.",
+        remedy="Use the secret that was shown when it was rotated, or rotate it again.",
+    )
+
+
+def _told(moment: datetime | None) -> str:
+    assert moment is not None, "a secret that ended has an end"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

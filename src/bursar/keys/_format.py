@@ -11,6 +11,16 @@ CHECKSUM_CHARACTERS = 8
 KEY_CHARACTERS = len(KEY_PREFIX) + RANDOM_CHARACTERS + CHECKSUM_CHARACTERS
 
 
+def hash_of(plaintext: str) -> str:
+    """What is stored of a key, and its name on the wire."""
+    return secrets.hash_secret(plaintext)
+
+
+def label_of(plaintext: str) -> str:
+    """`sk-bursar-v1-abc...wxyz`: enough to recognize it by."""
+    return f"{plaintext[: len(KEY_PREFIX) + 3]}...{plaintext[-4:]}"
+
+
 class KeyChecker:
     """Mints keys and tells this installation's keys from anything else."""
 

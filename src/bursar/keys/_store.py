@@ -5,13 +5,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, or_, select, update
 
 from bursar.kernel.errors import InvalidField, NotFound
 from bursar.kernel.ids import KeyId, OwnerId, UserId, new_key_id
-from bursar.kernel.secrets import hash_secret
 from bursar.keys import tables
-from bursar.keys._format import KEY_PREFIX, KeyChecker
+from bursar.keys._format import KeyChecker, hash_of, label_of
 from bursar.storage import Snapshot, Tx
 
 NAME_CHARACTERS_MAX = 100
@@ -28,7 +27,11 @@ class KeyKind(StrEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """`hash` is the SHA-256 of the plaintext and the key's name on the wire; `label` its masked form."""
+    """`hash` is the SHA-256 of the present plaintext and the key's name on the wire; `label` its masked form.
+
+    A key that was rotated keeps the hash of the plaintext before, which still works until `previous_until` and finds the key until
+    it is rotated again. `last_used_address`: of the client that used it last, as far as trusted proxies tell it.
+    """
 
     owner: OwnerId
     id: KeyId
@@ -44,10 +47,30 @@ class Key:
     last_used_at: datetime | None
     include_byok_in_limit: bool = False
     """Whether what providers bill to credentials of one's own counts for the limit; there are none yet."""
+    expires_at: datetime | None = None
+    """Said once, when it is created."""
+    previous_hash: str | None = None
+    previous_label: str | None = None
+    previous_until: datetime | None = None
+    rotated_at: datetime | None = None
+    last_used_address: str | None = None
 
     @property
     def is_usable(self) -> bool:
+        """Whether nobody took it away; it may have expired."""
         return self.disabled_at is None and self.deleted_at is None
+
+    def ends_at(self, secret_hash: str) -> datetime | None:
+        """When the secret of this hash, one of the key's two, ends by itself."""
+        ends = [self.expires_at, self.previous_until if secret_hash == self.previous_hash else None]
+        return min((each for each in ends if each is not None), default=None)
+
+    def is_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+    def is_in_grace(self, now: datetime) -> bool:
+        """Whether the secret before the present one still works."""
+        return self.previous_until is not None and now < self.previous_until
 
 
 class NoSuchKey(NotFound):
@@ -72,16 +95,19 @@ async def create(
     name: str,
     kind: KeyKind,
     include_byok_in_limit: bool = False,
+    expires_at: datetime | None = None,
 ) -> tuple[Key, str]:
     """The key and its plaintext, which exists nowhere else. Raises `InvalidField`."""
+    if expires_at is not None and expires_at <= await tx.database_time():
+        raise InvalidField("expires_at", "That is in the past: the key would never work.")
     plaintext = checker.mint()
     key = Key(
         owner=owner,
         id=new_key_id(tx.now),
-        hash=hash_secret(plaintext),
+        hash=hash_of(plaintext),
         kind=kind,
         name=require_key_name(name),
-        label=f"{plaintext[: len(KEY_PREFIX) + 3]}...{plaintext[-4:]}",
+        label=label_of(plaintext),
         creator=creator,
         created_at=tx.now,
         updated_at=None,
@@ -89,6 +115,7 @@ async def create(
         deleted_at=None,
         last_used_at=None,
         include_byok_in_limit=include_byok_in_limit,
+        expires_at=expires_at,
     )
     await tx.execute(
         _keys.insert().values(
@@ -101,14 +128,15 @@ async def create(
             creator_id=creator,
             created_at=key.created_at,
             include_byok_in_limit=include_byok_in_limit,
+            expires_at=expires_at,
         )
     )
     return key, plaintext
 
 
 async def find_by_hash(snapshot: Snapshot, key_hash: str) -> Key | None:
-    """Any key of the installation by its hash, usable or not; only the gateway, in system scope, asks this."""
-    row = await snapshot.first(select(_keys).where(_keys.c.hash == key_hash))
+    """Any key of the installation by a hash of its two, usable or not; only the gateway, in system scope, asks this."""
+    row = await snapshot.first(select(_keys).where(_has_hash(key_hash)))
     return None if row is None else _key(row)
 
 
@@ -133,11 +161,12 @@ async def list_keys(
 
 
 async def find_key_by_hash(snapshot: Snapshot, owner: OwnerId, key_hash: str) -> Key | None:
-    """The owner's API key of this hash that is not deleted; management keys answer like none."""
+    """The owner's API key of this hash, or of this one before it was last rotated, that is not deleted; management keys answer like
+    none."""
     row = await snapshot.first(
         select(_keys).where(
             _keys.c.owner_id == owner,
-            _keys.c.hash == key_hash,
+            _has_hash(key_hash),
             _keys.c.kind == KeyKind.INFERENCE.value,
             _keys.c.deleted_at.is_(None),
         )
@@ -145,8 +174,10 @@ async def find_key_by_hash(snapshot: Snapshot, owner: OwnerId, key_hash: str) ->
     return None if row is None else _key(row)
 
 
-async def page_keys(snapshot: Snapshot, owner: OwnerId, *, offset: int, count: int, disabled: bool) -> Sequence[Key]:
-    """Newest first, `count` of the owner's API keys from `offset` on; disabled ones only when asked for."""
+async def page_keys(
+    snapshot: Snapshot, owner: OwnerId, *, offset: int, count: int, disabled: bool, expired: bool
+) -> Sequence[Key]:
+    """Newest first, `count` of the owner's API keys from `offset` on; disabled and expired ones only when asked for."""
     query = (
         select(_keys)
         .where(_keys.c.owner_id == owner, _keys.c.kind == KeyKind.INFERENCE.value, _keys.c.deleted_at.is_(None))
@@ -154,8 +185,12 @@ async def page_keys(snapshot: Snapshot, owner: OwnerId, *, offset: int, count: i
         .offset(offset)
         .limit(count)
     )
-    rows = await snapshot.all(query if disabled else query.where(_keys.c.disabled_at.is_(None)))
-    return [_key(row) for row in rows]
+    if not disabled:
+        query = query.where(_keys.c.disabled_at.is_(None))
+    if not expired:
+        now = await snapshot.database_time()
+        query = query.where(or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > now))
+    return [_key(row) for row in await snapshot.all(query)]
 
 
 async def update_key(tx: Tx, key: Key, *, name: str | None = None, include_byok_in_limit: bool | None = None) -> None:
@@ -175,7 +210,7 @@ async def set_disabled(tx: Tx, key: Key, disabled: bool) -> None:
         .where(_keys.c.owner_id == key.owner, _keys.c.id == key.id)
         .values(disabled_at=tx.now if disabled else None, updated_at=tx.now)
     )
-    await tx.announce("key", key.hash)
+    await announce(tx, key)
 
 
 async def delete(tx: Tx, key: Key) -> None:
@@ -185,7 +220,14 @@ async def delete(tx: Tx, key: Key) -> None:
         .where(_keys.c.owner_id == key.owner, _keys.c.id == key.id)
         .values(deleted_at=tx.now, updated_at=tx.now)
     )
-    await tx.announce("key", key.hash)
+    await announce(tx, key)
+
+
+async def announce(tx: Tx, key: Key) -> None:
+    """Every node drops what it remembers of the key, by whichever of its hashes, and cuts what runs on it where it may not."""
+    for each in (key.hash, key.previous_hash):
+        if each is not None:
+            await tx.announce("key", each)
 
 
 async def touch(tx: Tx, owner: OwnerId, key: KeyId, at: datetime) -> None:
@@ -207,6 +249,10 @@ async def touch_all(tx: Tx, used: Mapping[tuple[OwnerId, KeyId], datetime]) -> N
     )
 
 
+def _has_hash(key_hash: str) -> ColumnElement[bool]:
+    return or_(_keys.c.hash == key_hash, _keys.c.previous_hash == key_hash)
+
+
 def _key(row: Any) -> Key:
     return Key(
         owner=OwnerId(row.owner_id),
@@ -222,4 +268,10 @@ def _key(row: Any) -> Key:
         deleted_at=row.deleted_at,
         last_used_at=row.last_used_at,
         include_byok_in_limit=row.include_byok_in_limit,
+        expires_at=row.expires_at,
+        previous_hash=row.previous_hash,
+        previous_label=row.previous_label,
+        previous_until=row.previous_until,
+        rotated_at=row.rotated_at,
+        last_used_address=row.last_used_address,
     )
