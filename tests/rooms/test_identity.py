@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from bursar import identity
-from bursar.identity import LINK_LIFETIME, SESSION_LIFETIME, LinkPurpose, Passwords, User
+from bursar.identity import LINK_LIFETIME, SESSION_IDLE_LIFETIME, LinkPurpose, Passwords, User
 from bursar.kernel.clock import FixedClock
 from bursar.kernel.errors import InvalidField, LinkExpired, TooMany
 from bursar.kernel.secrets import hash_secret
@@ -275,7 +275,7 @@ async def test_a_session_ends_by_itself_by_signing_out_and_with_all_the_others(
     async with fixed_database.begin(SYSTEM) as tx:
         await identity.end_sessions_of(tx, user.id)
     assert [await alive(token) for token in (two, three, of_other)] == [False, False, True]
-    fixed_clock.advance(SESSION_LIFETIME - timedelta(microseconds=1))
+    fixed_clock.advance(SESSION_IDLE_LIFETIME - timedelta(microseconds=1))
     assert await alive(of_other)
     fixed_clock.advance(timedelta(microseconds=1))
     assert not await alive(of_other)

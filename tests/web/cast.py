@@ -14,7 +14,6 @@ from bursar.activity import Generation, GenerationStatus
 from bursar.catalog import load
 from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Gateway, StickySessions
 from bursar.identity import Passwords, User
-from bursar.kernel.clock import SystemClock
 from bursar.kernel.ids import KeyId, OwnerId, new_generation_id
 from bursar.kernel.money import Nanos, parse_credits
 from bursar.keys import Key, KeyChecker, KeyKind
@@ -93,7 +92,7 @@ class House:
 
     def __init__(self, database: Database, **changes: Any) -> None:
         self.database = database
-        self.clock = SystemClock()
+        self.clock = database.clock
         self.checker = KeyChecker(SECRET)
         self.passwords = FastPasswords()
         self.sandbox = SandboxProcessor(SECRET)

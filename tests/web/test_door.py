@@ -22,7 +22,12 @@ HEADERS = ("content-security-policy", "x-content-type-options", "referrer-policy
 
 def paths(slug="acme"):
     for route in _routes.ROUTES:
-        ids = {"key": "key_" + "0" * 26, "purchase": "pur_" + "0" * 26, "generation": "gen-" + "0" * 26}
+        ids = {
+            "key": "key_" + "0" * 26,
+            "purchase": "pur_" + "0" * 26,
+            "generation": "gen-" + "0" * 26,
+            "session": "ses_" + "0" * 26,
+        }
         yield route, route.path.format(slug=slug, author="demo", model="echo-1", **ids)
 
 

@@ -8,6 +8,7 @@ from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
+from bursar.actions.confirm_identity import confirm_by_link, confirm_identity, mail_proof
 from bursar.actions.correct_transfer import (
     NotAnOperator,
     ReasonMissing,
@@ -17,6 +18,7 @@ from bursar.actions.correct_transfer import (
     withdraw_correction,
 )
 from bursar.actions.create_organization import create_organization
+from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
 from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
 from bursar.actions.manage_keys import (
@@ -29,6 +31,7 @@ from bursar.actions.manage_keys import (
     update_key,
 )
 from bursar.actions.note_check import note_check
+from bursar.actions.note_seen import note_seen
 from bursar.actions.rename_user import rename_user
 from bursar.actions.rotate_key import end_grace, rotate_key
 from bursar.actions.set_limits import Allowing, NoSuchMember, PersonalBudget, set_budget
@@ -44,6 +47,7 @@ __all__ = [
     "KeyChanges",
     "NoSuchMember",
     "NoSuchNode",
+    "NoSuchSession",
     "NotAMember",
     "NotAnOperator",
     "PersonalBudget",
@@ -55,17 +59,23 @@ __all__ = [
     "add_member",
     "add_user",
     "become_operator",
+    "confirm_by_link",
     "confirm_correction",
+    "confirm_identity",
     "create_key",
     "create_organization",
     "delete_key",
     "end_grace",
+    "end_other_sessions",
+    "end_session_of",
     "forget_node",
     "grant_credits",
     "invite_operator",
     "look_at_node",
+    "mail_proof",
     "make_sign_in_link",
     "note_check",
+    "note_seen",
     "propose_correction",
     "receive_event",
     "rename_user",

@@ -27,6 +27,8 @@ class LinkPurpose(StrEnum):
     """Makes the first user, who is the operator; printed by `bursar serve` while there is none."""
     SET_PASSWORD = "set_password"  # noqa: S105 - a purpose, not a password
     """Lets its bearer set a password and verifies the address it was sent to; does not sign in."""
+    PROVE = "prove"
+    """Proves, in the session that asked, who is signed in there (step-up): for people who have no password."""
 
 
 LINK_LIFETIME = {
@@ -34,16 +36,20 @@ LINK_LIFETIME = {
     LinkPurpose.SIGN_IN: timedelta(days=1),
     LinkPurpose.BECOME_OPERATOR: timedelta(days=7),
     LinkPurpose.SET_PASSWORD: timedelta(days=2),
+    LinkPurpose.PROVE: timedelta(minutes=30),
 }
 
 
 @dataclass(frozen=True)
 class OneTimeLink:
+    """`detail`: what it is about, such as where the person wanted to go."""
+
     user: UserId
     purpose: LinkPurpose
+    detail: str | None = None
 
 
-async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose) -> str:
+async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose, detail: str | None = None) -> str:
     """The plain token, never stored; earlier links of the same purpose stop working."""
     token = mint_token()
     older = await tx.returning(
@@ -61,6 +67,7 @@ async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose) -> str:
             purpose=purpose.value,
             created_at=tx.now,
             expires_at=tx.now + LINK_LIFETIME[purpose],
+            detail=detail,
         )
     )
     return token
@@ -69,7 +76,7 @@ async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose) -> str:
 async def peek_link(snapshot: Snapshot, token: str, purpose: LinkPurpose) -> OneTimeLink:
     """What the link would do, without spending it: pages ask first, because mail scanners open links. Raises `LinkExpired`."""
     row = await snapshot.first(
-        select(_links.c.user_id).where(
+        select(_links.c.user_id, _links.c.detail).where(
             _links.c.token_hash == hash_secret(token),
             _links.c.purpose == purpose,
             _links.c.spent_at.is_(None),
@@ -78,7 +85,7 @@ async def peek_link(snapshot: Snapshot, token: str, purpose: LinkPurpose) -> One
     )
     if row is None:
         raise _expired()
-    return OneTimeLink(UserId(row.user_id), purpose)
+    return OneTimeLink(UserId(row.user_id), purpose, row.detail)
 
 
 async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
@@ -93,12 +100,12 @@ async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
             _links.c.expires_at > tx.now,
         )
         .values(spent_at=tx.now)
-        .returning(_links.c.user_id)
+        .returning(_links.c.user_id, _links.c.detail)
     )
     if len(rows) != 1:
         raise _expired()
     await strip(tx, hashed)
-    return OneTimeLink(UserId(rows[0].user_id), purpose)
+    return OneTimeLink(UserId(rows[0].user_id), purpose, rows[0].detail)
 
 
 async def lock_links(tx: Tx, user: UserId, purpose: LinkPurpose) -> None:

@@ -34,6 +34,17 @@ def set_password(to: str, name: str, link: str) -> Message:
     )
 
 
+def confirm_identity(to: str, name: str, link: str) -> Message:
+    return Message(
+        to,
+        "Confirm that it is you",
+        f"Hello {name},\n\nopen this link, in the browser in which you asked for it, to confirm that it is you. It works once, for half "
+        f"an hour:\n\n{link}\n\nIf you did not ask for it, somebody else is signed in as you: sign in, and end the other sessions under "
+        "Preferences.\n",
+        link,
+    )
+
+
 def books_differ(to: str, name: str, drift: str, lines: Sequence[str]) -> Message:
     """To each operator, once for each time that it begins."""
     found = "\n".join(f"- {line}" for line in lines)

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from bursar.access import Permission
 from bursar.kernel.secrets import derive
 from bursar.web import _door, _routes
-from bursar.web._door import PageRoute
+from bursar.web._door import Entry, PageRoute
 from bursar.web._pages import secure
 from bursar.web._parts import Site, SpentForms, WebParts
 from bursar.web._render import STATIC_DIR, environment
@@ -65,6 +65,8 @@ def checked(routes: Sequence[PageRoute]) -> Sequence[PageRoute]:
             raise UndeclaredRoute(f"{named} does not say who may enter")
         if isinstance(route.who, Permission) != route.path.startswith(("/personal/", "/orgs/{slug}/")):
             raise UndeclaredRoute(f"{named} must name a context in its path and ask a permission of it, or neither")
+        if route.step_up and route.who in (Entry.PUBLIC, Entry.MONITOR):
+            raise UndeclaredRoute(f"{named} asks for a proof of who it is, but lets in people who are not signed in")
     return routes
 
 

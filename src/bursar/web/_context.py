@@ -37,7 +37,8 @@ _PATHS = {
 class Visit:
     """`entry` is the context that the URL names; on pages without one, the last context. None for somebody signed out.
 
-    `new_visit` is the cookie that a form shown to somebody signed out was bound to, when it has yet to be set.
+    `new_visit` is the cookie that a form shown to somebody signed out was bound to, when it has yet to be set. `new_session`
+    is the token under which the session goes on, when that has yet to be set.
     """
 
     site: Site
@@ -48,6 +49,7 @@ class Visit:
     page: str = ""
     form: Mapping[str, str] = field(default_factory=dict)
     new_visit: str | None = None
+    new_session: str | None = None
     showed_flash: bool = False
 
     @property
@@ -56,8 +58,12 @@ class Visit:
 
     @property
     def user(self) -> User:
+        return self.signed_in.user
+
+    @property
+    def signed_in(self) -> Session:
         assert self.session is not None, "the route lets in people who are not signed in"
-        return self.session.user
+        return self.session
 
     @property
     def here(self) -> ContextEntry:
@@ -117,9 +123,10 @@ class Visit:
 
     @property
     def binding(self) -> str | None:
-        """What the tokens of this browser's forms are bound to."""
+        """What the tokens of this browser's forms are bound to: a session keeps its id when its token changes, so that what is typed in
+        another tab is not lost."""
         if self.session is not None:
-            return self.session.token_hash
+            return self.session.id
         return _session.read_token(self.request, _session.VISIT)
 
 

@@ -10,10 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from bursar import actions
 from bursar.access import Permission, require
 from bursar.gateway import json_refusal
 from bursar.kernel.errors import BursarError, Forbidden, NotAuthenticated
-from bursar.web import _session, errors
+from bursar.web import _session, errors, step_up
 from bursar.web._context import Visit, read_form
 from bursar.web._csrf import require_own_form
 from bursar.web._pages import came_from, finish, is_fragment, path_of, redirect
@@ -47,6 +48,9 @@ class PageRoute:
 
     `is_call`: a script of ours calls it. Its form token comes in the header `X-CSRF-Token`, its body is left unread, and its
     refusals are JSON.
+
+    `step_up`: it does what is dangerous (removes a second factor, deletes an organization, makes a management key), or shows the form for
+    it. Whoever did not prove who they are within `identity.PROVED_FOR` is asked first and goes on from there.
     """
 
     method: str
@@ -55,6 +59,7 @@ class PageRoute:
     who: Who | None = None
     page: str = ""
     is_call: bool = False
+    step_up: bool = False
 
 
 class Broken(BursarError):
@@ -65,6 +70,10 @@ class SessionEnded(NotAuthenticated):
     """A script of ours called for somebody who is not signed in any more."""
 
 
+class ProofNeeded(Forbidden):
+    """A script of ours called for something dangerous, and who it is was proved too long ago."""
+
+
 class OperatorOnly(Forbidden):
     """The page is for whoever runs this installation."""
 
@@ -73,6 +82,7 @@ async def enter(site: Site, route: PageRoute, request: Request) -> Response:
     visit = Visit(site, request, page=route.page)
     try:
         visit.session, visit.entries = await _session.find_session(site, request)
+        await _note_seen(visit)
         response = await _admit(visit, route) or await route.handler(visit)
     except BursarError as error:
         if error.status >= 500:
@@ -109,11 +119,24 @@ async def _admit(visit: Visit, route: PageRoute) -> Response | None:
     elif route.who is Entry.OPERATOR and not visit.user.is_operator:
         raise OperatorOnly("Only the operator of this installation can see this page.")
     if route.method == "POST":
-        if not route.is_call:
-            visit.form = await read_form(visit.request)
-        token = visit.request.headers.get(FORM_HEADER, "") if route.is_call else visit.form.get("csrf", "")
-        require_own_form(visit.site, visit.request, visit.binding, token)
+        await _take_form(visit, route)
+    if route.step_up and not visit.signed_in.is_proved(visit.now):
+        if route.is_call:
+            raise ProofNeeded("Confirm that it is you first.", remedy="Reload the page.")
+        return await step_up.ask(visit)
     return None
+
+
+async def _take_form(visit: Visit, route: PageRoute) -> None:
+    if not route.is_call:
+        visit.form = await read_form(visit.request)
+    token = visit.request.headers.get(FORM_HEADER, "") if route.is_call else visit.form.get("csrf", "")
+    require_own_form(visit.site, visit.request, visit.binding, token)
+
+
+async def _note_seen(visit: Visit) -> None:
+    if visit.session is not None and not visit.session.is_seen(visit.now):
+        await actions.note_seen(visit.site.parts.database, visit.session)
 
 
 def _told(error: BursarError) -> Response:

@@ -51,6 +51,8 @@ def finish(visit: Visit, response: Response) -> Response:
     """The cookies that the visit left to set, and the headers of every answer."""
     if visit.showed_flash:
         _session.clear_cookie(response, _session.FLASH)
+    if visit.new_session is not None:
+        _session.set_session(response, visit.new_session)
     if visit.new_visit is not None and visit.session is None:
         _session.set_cookie(response, _session.VISIT, visit.new_visit, _session.YEAR_SECONDS)
     response.headers.setdefault("Cache-Control", "no-store")

@@ -12,8 +12,10 @@ from bursar.web import (
     overview,
     preferences,
     sandbox,
+    sessions,
     sign_in,
     sign_up,
+    step_up,
     verify,
 )
 from bursar.web import credits as credits_page
@@ -21,10 +23,19 @@ from bursar.web._door import Entry, Handler, PageRoute
 
 
 def _in_context(
-    method: str, path: str, handler: Handler, who: Permission, page: str, *, is_call: bool = False
+    method: str,
+    path: str,
+    handler: Handler,
+    who: Permission,
+    page: str,
+    *,
+    is_call: bool = False,
+    step_up: bool = False,
 ) -> list[PageRoute]:
     """The same page of the personal account and of every organization."""
-    return [PageRoute(method, base + path, handler, who, page, is_call) for base in ("/personal", "/orgs/{slug}")]
+    return [
+        PageRoute(method, base + path, handler, who, page, is_call, step_up) for base in ("/personal", "/orgs/{slug}")
+    ]
 
 
 ROUTES: tuple[PageRoute, ...] = (
@@ -44,6 +55,12 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/verify/resend", verify.resend, Entry.SIGNED_IN),
     PageRoute("GET", "/set-password", verify.show_password, Entry.PUBLIC),
     PageRoute("POST", "/set-password", verify.set_password, Entry.PUBLIC),
+    PageRoute("GET", "/confirm", step_up.show, Entry.SIGNED_IN),
+    PageRoute("POST", "/confirm", step_up.send, Entry.SIGNED_IN),
+    PageRoute("POST", "/confirm/mail", step_up.send_mail, Entry.SIGNED_IN),
+    PageRoute("GET", "/confirm/sent", step_up.show_sent, Entry.SIGNED_IN),
+    PageRoute("GET", "/confirm/link", step_up.show_link, Entry.SIGNED_IN),
+    PageRoute("POST", "/confirm/link", step_up.follow_link, Entry.SIGNED_IN),
     PageRoute("POST", "/theme", preferences.set_theme, Entry.PUBLIC),
     PageRoute("GET", "/credits", credits_page.forward, Entry.SIGNED_IN),
     PageRoute("GET", "/personal", overview.forward, Entry.SIGNED_IN),
@@ -73,6 +90,8 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/settings/preferences/organizations", preferences.show_new, Entry.SIGNED_IN, "preferences"),
     PageRoute("GET", "/settings/preferences/organizations/new", preferences.show_new, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/preferences/organizations", preferences.create, Entry.SIGNED_IN, "preferences"),
+    PageRoute("POST", "/settings/sessions/{session}/end", sessions.end, Entry.SIGNED_IN, "preferences"),
+    PageRoute("POST", "/settings/sessions/end-others", sessions.end_others, Entry.SIGNED_IN, "preferences"),
     PageRoute("GET", "/operator/mail", operator.show_mail, Entry.OPERATOR, "operator"),
     PageRoute("GET", "/operator/books", operator.show_books, Entry.OPERATOR, "books"),
     PageRoute("GET", "/operator/books.json", operator.verify_books, Entry.OPERATOR, "books", is_call=True),

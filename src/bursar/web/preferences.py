@@ -1,28 +1,30 @@
-"""Settings > Preferences: the person's name, organizations and theme."""
+"""Settings > Preferences: the person's name, security, organizations and theme."""
 
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from bursar import actions
+from bursar import actions, identity
 from bursar.actions import EmailNotVerified
 from bursar.kernel.errors import InvalidField
+from bursar.storage import SYSTEM
 from bursar.web import _session
 from bursar.web._context import Visit, organizations_of
 from bursar.web._pages import came_from, own_path, redirect, render
+from bursar.web.sessions import row as session_row
 
 HERE = "/settings/preferences"
 
 
 async def show(visit: Visit) -> Response:
-    return _page(visit)
+    return await _page(visit)
 
 
 async def save(visit: Visit) -> Response:
     try:
         await actions.rename_user(visit.site.parts.database, visit.actor, visit.user.id, visit.form.get("name", ""))
     except InvalidField as wrong:
-        return _page(visit, wrong.status, {wrong.field: wrong.sentence})
+        return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
     return redirect(visit, HERE, "Your profile is saved.")
 
 
@@ -55,7 +57,9 @@ async def create(visit: Visit) -> Response:
     return redirect(visit, f"/orgs/{made.slug}/overview", f"{made.name} is ready. You are its admin.")
 
 
-def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+    async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
+        sessions = await identity.list_sessions(snapshot, visit.user)
     return render(
         visit,
         "preferences.html",
@@ -63,6 +67,7 @@ def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None)
         form={"name": visit.form.get("name", visit.user.name)},
         errors=errors or {},
         organizations=organizations_of(visit),
+        sessions=[session_row(visit, session) for session in sessions],
     )
 
 

@@ -21,6 +21,7 @@ POLICIES = {
 
 
 def upgrade() -> None:
+    op.execute("DELETE FROM sessions")  # they have neither name nor proof: everybody signs in once more
     add_columns()
     create_tables()
     if op.get_bind().dialect.name == "postgresql":
