@@ -280,3 +280,13 @@ async def test_budgets_of_a_member_and_of_the_organization_bind_and_are_told(api
     assert (await api.world.chat(key=secret)).status == 200
     nobody = await ask(api, "PATCH", "/organization/members/user_nobody/budget", {"limit": 1})
     assert nobody.status_code == 404
+
+
+async def test_a_management_key_does_what_its_creator_may_do_now_and_no_more(api: Api):
+    cast = api.world.cast
+    members = await api.world.make_key(creator=cast.member.id, kind=KeyKind.MANAGEMENT)
+    for method, path, body in (("GET", "/keys", None), ("POST", "/keys", {"name": "x"}), ("GET", "/credits", None)):
+        answer = await ask(api, method, path, body, key=members)
+        assert answer.status_code == 403, f"{method} {path}: {answer.text}"
+        assert "not an admin" in answer.json()["error"]["message"]
+    assert (await ask(api, "GET", "/key", key=members)).status_code == 200

@@ -5,10 +5,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
-from bursar import keys
+from bursar import keys, organizations
+from bursar.access import Role
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import Forbidden, NotAuthenticated, Unavailable
-from bursar.kernel.ids import KeyId, OwnerId, UserId
+from bursar.kernel.ids import KeyId, OrganizationId, OwnerId, UserId, is_personal
 from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key, KeyChecker, KeyKind
 from bursar.ledger import BLIND_SECONDS
@@ -30,6 +31,10 @@ class InvalidApiKey(NotAuthenticated):
 
 class WrongKindOfKey(Forbidden):
     """A management key was used to call a model, or an API key to manage."""
+
+
+class NotAnAdminsKey(Forbidden):
+    """A management key does what its creator may do now, not what they might do when they made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +91,26 @@ class Admission:
         return caller
 
     async def admit_management(self, authorization: str | None) -> KeyCaller:
-        """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`."""
+        """Raises `MissingCredentials`, `InvalidApiKey`, `WrongKindOfKey`, and `NotAnAdminsKey` when who made it is no admin (any more)."""
         caller = await self.admit(authorization)
         if caller.kind is not KeyKind.MANAGEMENT:
             raise WrongKindOfKey(
                 "Only management keys can perform this operation.", remedy="An admin can create a management key."
             )
+        await self._require_admin(caller)
         return caller
+
+    async def _require_admin(self, caller: KeyCaller) -> None:
+        """Asked of the database each time: managing is rare, and a right that was taken away is gone at once."""
+        if is_personal(caller.owner):
+            return
+        async with self._database.snapshot(SYSTEM) as snapshot:
+            role = await organizations.find_role(snapshot, OrganizationId(caller.owner), caller.user)
+        if role is not Role.ADMIN:
+            raise NotAnAdminsKey(
+                "Whoever made this management key is not an admin of the organization any more.",
+                remedy="An admin can create a new management key.",
+            )
 
     async def admit(self, authorization: str | None) -> KeyCaller:
         """Any usable key. `authorization` is the header's value. Raises `MissingCredentials`, `InvalidApiKey`."""
