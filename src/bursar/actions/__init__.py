@@ -3,7 +3,8 @@
 Each opens the transaction, checks the permission inside it, touches several rooms, writes the audit event, and commits.
 """
 
-from bursar.actions._standing import require_own_address
+from bursar.actions._after import Then
+from bursar.actions._standing import NoSuchOwner, enter, require_own_address
 from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
@@ -47,6 +48,7 @@ __all__ = [
     "KeyChanges",
     "NoSuchMember",
     "NoSuchNode",
+    "NoSuchOwner",
     "NoSuchSession",
     "NotAMember",
     "NotAnOperator",
@@ -55,6 +57,7 @@ __all__ = [
     "ReasonMissing",
     "SecondOperatorNeeded",
     "SignUpClosed",
+    "Then",
     "Unchanged",
     "add_member",
     "add_user",
@@ -68,6 +71,7 @@ __all__ = [
     "end_grace",
     "end_other_sessions",
     "end_session_of",
+    "enter",
     "forget_node",
     "grant_credits",
     "invite_operator",

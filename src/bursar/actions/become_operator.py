@@ -5,7 +5,7 @@ from bursar.access import Actor
 from bursar.actions._mails import link_url
 from bursar.identity import NOBODY, LinkPurpose, Passwords, User
 from bursar.kernel.errors import LinkExpired
-from bursar.kernel.ids import OwnerId
+from bursar.kernel.ids import SYSTEM_OWNER
 from bursar.storage import SYSTEM, Database
 
 
@@ -37,5 +37,5 @@ async def become_operator(
         user = await identity.add_user(
             tx, email=email, name=name, password_hash=hashed, verified=True, is_operator=True
         )
-        await audit.record(tx, Actor.person(user.id, address), OwnerId(user.id), "operator.made", user.id)
+        await audit.record(tx, Actor.person(user.id, address), SYSTEM_OWNER, "operator.made", user.id, email=user.email)
         return user

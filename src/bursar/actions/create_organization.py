@@ -1,5 +1,6 @@
 from bursar import audit, identity, organizations
 from bursar.access import Actor, ActorKind
+from bursar.actions._after import Then
 from bursar.actions.sign_up import EmailNotVerified
 from bursar.kernel.ids import OwnerId, UserId
 from bursar.organizations import Organization
@@ -7,7 +8,13 @@ from bursar.storage import SYSTEM, Database
 
 
 async def create_organization(
-    database: Database, actor: Actor, *, creator: UserId, name: str, slug: str
+    database: Database,
+    actor: Actor,
+    *,
+    creator: UserId,
+    name: str,
+    slug: str,
+    then: Then[Organization] | None = None,
 ) -> Organization:
     """Makes an organization with `creator` as its first admin.
 
@@ -31,4 +38,6 @@ async def create_organization(
             slug=organization.slug,
             creator=creator,
         )
+        if then is not None:
+            await then(tx, organization)
         return organization

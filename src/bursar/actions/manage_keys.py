@@ -6,8 +6,10 @@ from enum import Enum
 
 from bursar import audit, keys, ledger
 from bursar.access import Actor, Allow, Permission, may
+from bursar.actions._after import Then
 from bursar.actions._standing import belongs, enter
 from bursar.actions.set_limits import Allowing, put_limit
+from bursar.audit import Change
 from bursar.kernel.errors import InvalidField
 from bursar.kernel.ids import KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos
@@ -53,6 +55,7 @@ async def create_key(
     limit: Allowing | None = None,
     include_byok_in_limit: bool = False,
     expires_at: datetime | None = None,
+    then: Then[tuple[Key, str]] | None = None,
 ) -> tuple[Key, str]:
     """The key and its plaintext, to be shown once; when it expires is never changed. Raises `PermissionDenied`, `InvalidField`; `NotAMember` when the creator is none of
     the organization."""
@@ -76,6 +79,8 @@ async def create_key(
         )
         if limit is not None:
             await put_limit(tx, actor, owner, key.id, limit)
+        if then is not None:
+            await then(tx, (key, plaintext))
         return key, plaintext
 
 
@@ -88,11 +93,23 @@ async def update_key(database: Database, actor: Actor, *, owner: OwnerId, key: K
             await audit.record(tx, actor, owner, _ABLED[changes.disabled], key, name=found.name)
         if changes.name is not None or changes.include_byok_in_limit is not None:
             await keys.update_key(tx, found, name=changes.name, include_byok_in_limit=changes.include_byok_in_limit)
-            await audit.record(tx, actor, owner, "key.changed", key, name=changes.name or found.name)
+            await _note_changes(tx, actor, found)
         await _change_limit(tx, actor, found, changes)
         changed = await keys.find_key(tx, owner, key)
         assert changed is not None
         return changed
+
+
+async def _note_changes(tx: Tx, actor: Actor, before: Key) -> None:
+    after = await keys.find_key(tx, before.owner, before.id)
+    assert after is not None
+    name = Change(before.name, after.name)
+    byok = Change(before.include_byok_in_limit, after.include_byok_in_limit)
+    if name.is_one or byok.is_one:
+        changed = {"include_byok_in_limit": byok} if byok.is_one else {}
+        await audit.record(
+            tx, actor, before.owner, "key.changed", before.id, name=name if name.is_one else after.name, **changed
+        )
 
 
 async def _change_limit(tx: Tx, actor: Actor, key: Key, changes: KeyChanges) -> None:

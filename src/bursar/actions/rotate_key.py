@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from bursar import audit, keys
 from bursar.access import Actor
+from bursar.actions._after import Then
 from bursar.actions.manage_keys import manageable
 from bursar.kernel.ids import KeyId, OwnerId
 from bursar.keys import Key, KeyChecker
@@ -11,7 +12,14 @@ from bursar.storage import Database, Scope
 
 
 async def rotate_key(
-    database: Database, checker: KeyChecker, actor: Actor, *, owner: OwnerId, key: KeyId, grace: timedelta
+    database: Database,
+    checker: KeyChecker,
+    actor: Actor,
+    *,
+    owner: OwnerId,
+    key: KeyId,
+    grace: timedelta,
+    then: Then[tuple[Key, str]] | None = None,
 ) -> tuple[Key, str]:
     """The key as it is then and its new plaintext, to be shown once; the one before works for `grace` longer. Raises `NoSuchKey`,
     `InvalidField`, `keys.KeyExpired`."""
@@ -29,6 +37,8 @@ async def rotate_key(
             previous_label=found.label,
             grace_seconds=int(grace.total_seconds()),
         )
+        if then is not None:
+            await then(tx, (rotated, plaintext))
         return rotated, plaintext
 
 

@@ -6,9 +6,10 @@ from datetime import datetime
 from bursar import activity, audit, ledger, organizations
 from bursar.access import Actor, Permission
 from bursar.actions._standing import enter
+from bursar.audit import Change
 from bursar.kernel.errors import InvalidInput, NotFound
 from bursar.kernel.ids import KeyId, OrganizationId, OwnerId, UserId, is_personal
-from bursar.kernel.money import Nanos, format_exact
+from bursar.kernel.money import Nanos
 from bursar.ledger import Limit, Period
 from bursar.storage import Database, Scope, Tx
 
@@ -46,8 +47,10 @@ async def set_budget(
 async def put_limit(tx: Tx, actor: Actor, owner: OwnerId, subject: str, limit: Allowing | None) -> None:
     """Inside the transaction of whoever has checked the permission; audited."""
     if limit is None:
-        if await ledger.remove_limit(tx, owner, subject):
-            await audit.record(tx, actor, owner, "limit.removed", subject)
+        before = await ledger.remove_limit(tx, owner, subject)
+        if before is not None:
+            amount, period = Change(before.amount, None), Change(before.period.value, None)
+            await audit.record(tx, actor, owner, "limit.removed", subject, amount_nanos=amount, period=period)
         return
 
     async def spent(since: datetime) -> int:
@@ -55,7 +58,8 @@ async def put_limit(tx: Tx, actor: Actor, owner: OwnerId, subject: str, limit: A
         user = UserId(subject) if key is None and subject != owner else None
         return await activity.spent(tx, owner, since, key=key, user=user)
 
-    await ledger.set_limit(tx, Limit(owner, subject, limit.amount, limit.period), spent=spent)
-    await audit.record(
-        tx, actor, owner, "limit.set", subject, amount=format_exact(limit.amount), period=limit.period.value
-    )
+    before = await ledger.set_limit(tx, Limit(owner, subject, limit.amount, limit.period), spent=spent)
+    amount = Change(None if before is None else before.amount, limit.amount)
+    period = Change(None if before is None else before.period.value, limit.period.value)
+    if amount.is_one or period.is_one:
+        await audit.record(tx, actor, owner, "limit.set", subject, amount_nanos=amount, period=period)

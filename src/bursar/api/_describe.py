@@ -49,6 +49,8 @@ HEADERS: dict[int, dict[str, Any]] = {
     429: {"Retry-After": {"schema": _SECONDS, "description": "Seconds to wait."}},
     503: {"Retry-After": {"schema": _SECONDS, "description": "Seconds to wait.", "required": True}},
 }
+_SUCCESSES = {200: "OK", 201: "Created; or it was before, by a request with the same `Idempotency-Key`"}
+REPLAYED = "Idempotent-Replayed"
 REFUSALS: dict[int, tuple[str, str, str]] = {
     400: ("Bad request: the sentence names the field", "invalid_request", "limit: input should be greater than 0."),
     401: (
@@ -59,7 +61,11 @@ REFUSALS: dict[int, tuple[str, str, str]] = {
     402: ("Not enough credits", "payment_required", "Insufficient credits: $0.00 are available."),
     403: ("Wrong kind of key", "permission_denied", "Only management keys can perform this operation."),
     404: ("Not found", "not_found", "acme/x is not a valid model ID."),
-    409: ("Not as things stand", "invalid_request", "The key production-api has expired: it gets no new secret."),
+    409: (
+        "It cannot be so beside what there is, or the `Idempotency-Key` was used for another request",
+        "invalid_request",
+        "This Idempotency-Key was used for another request. Send a fresh one for each thing you create.",
+    ),
     413: ("Body too large", "payload_too_large", "The body is larger than 20 MiB."),
     429: ("Too many requests at once", "rate_limit_exceeded", "This key has too many requests running."),
     500: ("A fault of ours", "server", "Internal Server Error"),
@@ -70,9 +76,12 @@ REFUSALS: dict[int, tuple[str, str, str]] = {
 """By status: what it means, an `error_type` and a sentence as an example."""
 
 
-def answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's `responses`: 200, the refusals named, and 500, which everything can answer."""
-    return {200: {"model": model, "description": "OK"}, **{status: _refusal(status) for status in (*statuses, 500)}}
+def answers(model: type[BaseModel], *refusals: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's `responses`: the success, the refusals named, and 500, which everything can answer."""
+    told: dict[str, Any] = {"model": model, "description": _SUCCESSES[status]}
+    if status == 201:
+        told["headers"] = {REPLAYED: {"schema": {"const": "true"}, "description": "It was done before."}}
+    return {status: told, **{refusal: _refusal(refusal) for refusal in (*refusals, 500)}}
 
 
 def _refusal(status: int) -> dict[str, Any]:

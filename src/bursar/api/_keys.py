@@ -1,28 +1,29 @@
 """`/keys` with a management key, in OpenRouter's shape; and budgets of members and of the organization, which are our own."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import actions, keys, ledger, reports
-from bursar.access import Actor, ActorKind
-from bursar.actions import Allowing, KeyChanges, Unchanged
+from bursar.actions import Allowing, KeyChanges, Then, Unchanged
 from bursar.api import _answers, _schemas
 from bursar.api._answers import InvalidParameter, json_answer
-from bursar.api._describe import MANAGEMENT_ONLY, Authorization, answers
-from bursar.gateway import Admission, KeyCaller
+from bursar.api._describe import MANAGEMENT_ONLY, answers
+from bursar.api._door import Manager
+from bursar.api._once import Asked, IdempotencyKey, Secret, once
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import OwnerId, UserId
 from bursar.kernel.money import Nanos, parse_credits
 from bursar.keys import Key, KeyChecker, NoSuchKey
 from bursar.ledger import Period
-from bursar.storage import Database, Scope
+from bursar.storage import Database, Scope, Snapshot
 
 PAGE_KEYS = 100
 OFFSET_MAX = 10**9
@@ -123,18 +124,16 @@ class NothingToUpdate(InvalidParameter):
 
 
 def router(
-    database: Database, admission: Admission, checker: KeyChecker, caught_up: Callable[[], Awaitable[None]]
+    database: Database, managed: Any, checker: KeyChecker, caught_up: Callable[[], Awaitable[None]]
 ) -> APIRouter:
     routes = APIRouter(tags=["Keys"])
-    _reading(routes, database, admission, caught_up)
-    _writing(routes, database, admission, checker, caught_up)
-    _budgets(routes, database, admission, caught_up)
+    _reading(routes, database, managed, caught_up)
+    _writing(routes, database, managed, checker, caught_up)
+    _budgets(routes, database, managed, caught_up)
     return routes
 
 
-def _reading(
-    routes: APIRouter, database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]
-) -> None:
+def _reading(routes: APIRouter, database: Database, managed: Any, caught_up: Callable[[], Awaitable[None]]) -> None:
     @routes.get(
         "/keys",
         summary="List the API keys",
@@ -147,22 +146,21 @@ def _reading(
         include_disabled: bool = False,
         include_expired: bool = False,
         workspace_id: str | None = None,
-        authorization: Authorization = None,
+        manager: Manager = managed,
     ) -> Response:
         """Newest first, 100 at a time; disabled and expired ones only when asked for. Management keys are not listed."""
-        caller = await admission.admit_management(authorization)
-        _require_own(caller.owner, workspace_id)
+        _require_own(manager.owner, workspace_id)
         await caught_up()
-        async with database.snapshot(Scope(caller.owner)) as snapshot:
+        async with database.snapshot(Scope(manager.owner)) as snapshot:
             found = await keys.page_keys(
                 snapshot,
-                caller.owner,
+                manager.owner,
                 offset=offset,
                 count=PAGE_KEYS,
                 disabled=include_disabled,
                 expired=include_expired,
             )
-        return json_answer({"data": await _described(database, caller.owner, found)})
+            return json_answer({"data": await _described(snapshot, found)})
 
     @routes.get(
         "/keys/{hash}",
@@ -171,48 +169,54 @@ def _reading(
         responses=answers(_schemas.ManagedKeyAnswer, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def get_key(hash: Hash, authorization: Authorization = None) -> Response:  # noqa: A002
-        caller = await admission.admit_management(authorization)
+    async def get_key(hash: Hash, manager: Manager = managed) -> Response:  # noqa: A002
         await caught_up()
-        found = await _get(database, caller.owner, hash)
-        return json_answer({"data": (await _described(database, caller.owner, [found]))[0]})
+        found = await _get(database, manager.owner, hash)
+        return await _told(database, found)
 
 
 def _writing(
     routes: APIRouter,
     database: Database,
-    admission: Admission,
+    managed: Any,
     checker: KeyChecker,
     caught_up: Callable[[], Awaitable[None]],
 ) -> None:
-    created = answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 503)
+    created = answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 409, 503, status=201)
+
+    async def told(tx: Snapshot, made: tuple[Key, str]) -> dict[str, Any]:
+        return {"data": (await _described(tx, [made[0]]))[0], "key": Secret(made[1])}
 
     @routes.post(
         "/keys",
         summary="Create an API key",
         operation_id="createKeys",
         status_code=201,
-        responses={(201 if status == 200 else status): said for status, said in created.items()},
+        responses=created,
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def create_key(body: NewKey, authorization: Authorization = None) -> Response:
+    async def create_key(
+        request: Request, body: NewKey, idempotency_key: IdempotencyKey = None, manager: Manager = managed
+    ) -> Response:
         """`key` is the secret: it is told once and stored nowhere."""
-        caller = await admission.admit_management(authorization)
-        _require_own(caller.owner, body.workspace_id)
+        _require_own(manager.owner, body.workspace_id)
         amount = _nanos(body.limit)
-        made, secret = await actions.create_key(
-            database,
-            checker,
-            _actor(caller),
-            owner=caller.owner,
-            creator=caller.user if body.creator_user_id is None else UserId(body.creator_user_id),
-            name=body.name,
-            limit=None if amount is None else Allowing(amount, _period(body.limit_reset)),
-            include_byok_in_limit=body.include_byok_in_limit,
-            expires_at=None if body.expires_at is None else datetime.fromisoformat(body.expires_at).astimezone(UTC),
-        )
-        data = (await _described(database, caller.owner, [made]))[0]
-        return json_answer({"data": data, "key": secret}, status=201)
+
+        async def do(then: Then[tuple[Key, str]]) -> None:
+            await actions.create_key(
+                database,
+                checker,
+                manager.actor,
+                owner=manager.owner,
+                creator=manager.user if body.creator_user_id is None else UserId(body.creator_user_id),
+                name=body.name,
+                limit=None if amount is None else Allowing(amount, _period(body.limit_reset)),
+                include_byok_in_limit=body.include_byok_in_limit,
+                expires_at=None if body.expires_at is None else datetime.fromisoformat(body.expires_at).astimezone(UTC),
+                then=then,
+            )
+
+        return await once(Asked(request, database, manager, idempotency_key, body), do, told)
 
     @routes.post(
         "/keys/{hash}/rotate",
@@ -221,21 +225,29 @@ def _writing(
         responses=answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 409, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def rotate_key(hash: Hash, body: Rotation, authorization: Authorization = None) -> Response:  # noqa: A002
+    async def rotate_key(
+        request: Request,
+        hash: Hash,  # noqa: A002
+        body: Rotation,
+        idempotency_key: IdempotencyKey = None,
+        manager: Manager = managed,
+    ) -> Response:
         """It stays the same key: name, limit, usage, creator. `key` is the new secret, told once; the one before works until
         `previous_until`. Its `hash` is another from now on; the one before finds the key until it is rotated again."""
-        caller = await admission.admit_management(authorization)
-        found = await _get(database, caller.owner, hash)
-        rotated, secret = await actions.rotate_key(
-            database,
-            checker,
-            _actor(caller),
-            owner=caller.owner,
-            key=found.id,
-            grace=timedelta(seconds=body.grace_seconds),
-        )
-        data = (await _described(database, caller.owner, [rotated]))[0]
-        return json_answer({"data": data, "key": secret})
+
+        async def do(then: Then[tuple[Key, str]]) -> None:
+            found = await _get(database, manager.owner, hash)
+            await actions.rotate_key(
+                database,
+                checker,
+                manager.actor,
+                owner=manager.owner,
+                key=found.id,
+                grace=timedelta(seconds=body.grace_seconds),
+                then=then,
+            )
+
+        return await once(Asked(request, database, manager, idempotency_key, body), do, told, status=200)
 
     @routes.patch(
         "/keys/{hash}",
@@ -244,18 +256,17 @@ def _writing(
         responses=answers(_schemas.ManagedKeyAnswer, 400, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def update_key(hash: Hash, body: KeyUpdate, authorization: Authorization = None) -> Response:  # noqa: A002
+    async def update_key(hash: Hash, body: KeyUpdate, manager: Manager = managed) -> Response:  # noqa: A002
         """Only what is named changes. A limit is in force on every server within a second."""
-        caller = await admission.admit_management(authorization)
-        _require_own(caller.owner, body.workspace_id)
+        _require_own(manager.owner, body.workspace_id)
         if not body.model_fields_set:
             raise NothingToUpdate("No update fields provided.", remedy="Name at least one field that can be changed.")
         await caught_up()  # what was spent until now counts for a limit that comes now
-        found = await _get(database, caller.owner, hash)
+        found = await _get(database, manager.owner, hash)
         changed = await actions.update_key(
-            database, _actor(caller), owner=caller.owner, key=found.id, changes=_changes(body)
+            database, manager.actor, owner=manager.owner, key=found.id, changes=_changes(body)
         )
-        return json_answer({"data": (await _described(database, caller.owner, [changed]))[0]})
+        return await _told(database, changed)
 
     @routes.delete(
         "/keys/{hash}",
@@ -264,25 +275,22 @@ def _writing(
         responses=answers(_schemas.DeletedAnswer, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def delete_key(hash: Hash, authorization: Authorization = None) -> Response:  # noqa: A002
+    async def delete_key(hash: Hash, manager: Manager = managed) -> Response:  # noqa: A002
         """For good. Its activity stays."""
-        caller = await admission.admit_management(authorization)
-        found = await _get(database, caller.owner, hash)
-        await actions.delete_key(database, _actor(caller), owner=caller.owner, key=found.id)
+        found = await _get(database, manager.owner, hash)
+        await actions.delete_key(database, manager.actor, owner=manager.owner, key=found.id)
         return json_answer({"deleted": True})
 
 
-def _budgets(
-    routes: APIRouter, database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]
-) -> None:
-    async def put(caller: KeyCaller, member: UserId | None, body: Budget) -> Response:
+def _budgets(routes: APIRouter, database: Database, managed: Any, caught_up: Callable[[], Awaitable[None]]) -> None:
+    async def put(manager: Manager, member: UserId | None, body: Budget) -> Response:
         await caught_up()
         amount = _nanos(body.limit)
         budget = None if amount is None else Allowing(amount, _period(body.limit_reset))
-        await actions.set_budget(database, _actor(caller), organization=caller.owner, member=member, budget=budget)
-        subject = caller.owner if member is None else member
-        async with database.snapshot(Scope(caller.owner)) as snapshot:
-            use = (await ledger.limit_uses(snapshot, caller.owner, [subject], snapshot.now)).get(subject)
+        await actions.set_budget(database, manager.actor, organization=manager.owner, member=member, budget=budget)
+        subject = manager.owner if member is None else member
+        async with database.snapshot(Scope(manager.owner)) as snapshot:
+            use = (await ledger.limit_uses(snapshot, manager.owner, [subject], snapshot.now)).get(subject)
         return json_answer({"data": None if use is None else _answers.budget(use)})
 
     @routes.patch(
@@ -292,9 +300,9 @@ def _budgets(
         responses=answers(_schemas.BudgetAnswer, 400, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def set_organizations(body: Budget, authorization: Authorization = None) -> Response:
+    async def set_organizations(body: Budget, manager: Manager = managed) -> Response:
         """What all its keys and all chats together may spend. `limit` null: no budget."""
-        return await put(await admission.admit_management(authorization), None, body)
+        return await put(manager, None, body)
 
     @routes.patch(
         "/organization/members/{user_id}/budget",
@@ -303,9 +311,9 @@ def _budgets(
         responses=answers(_schemas.BudgetAnswer, 400, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def set_members(user_id: str, body: Budget, authorization: Authorization = None) -> Response:
+    async def set_members(user_id: str, body: Budget, manager: Manager = managed) -> Response:
         """What the keys that they created and their chats may spend. `limit` null: no budget."""
-        return await put(await admission.admit_management(authorization), UserId(user_id), body)
+        return await put(manager, UserId(user_id), body)
 
 
 async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:
@@ -316,16 +324,19 @@ async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:
     return found
 
 
-async def _described(database: Database, owner: OwnerId, found: Any) -> list[dict[str, Any]]:
-    ids = [key.id for key in found]
-    async with database.snapshot(Scope(owner)) as snapshot:
-        usages = await reports.key_usages(snapshot, owner, ids)
-        uses = await ledger.limit_uses(snapshot, owner, ids, snapshot.now)
+async def _told(database: Database, key: Key) -> Response:
+    async with database.snapshot(Scope(key.owner)) as snapshot:
+        return json_answer({"data": (await _described(snapshot, [key]))[0]})
+
+
+async def _described(snapshot: Snapshot, found: Sequence[Key]) -> list[dict[str, Any]]:
+    """Keys of one owner."""
+    if not found:
+        return []
+    owner, ids = found[0].owner, [key.id for key in found]
+    usages = await reports.key_usages(snapshot, owner, ids)
+    uses = await ledger.limit_uses(snapshot, owner, ids, snapshot.now)
     return [_answers.managed_key(key, usages.get(key.id), uses.get(key.id)) for key in found]
-
-
-def _actor(caller: KeyCaller) -> Actor:
-    return Actor(ActorKind.KEY, user=caller.user, key=caller.key)
 
 
 def _require_own(owner: OwnerId, workspace: str | None) -> None:

@@ -1,7 +1,7 @@
 """What a key may ask about itself and its owner."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -10,6 +10,7 @@ from bursar import keys, ledger, reports
 from bursar.api import _answers, _schemas
 from bursar.api._answers import json_answer
 from bursar.api._describe import ANY_KEY, MANAGEMENT_ONLY, Authorization, answers
+from bursar.api._door import Manager
 from bursar.gateway import Admission
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import GenerationId, is_id
@@ -21,7 +22,9 @@ class NoSuchGeneration(NotFound):
     """No generation of this owner has this id; another owner's answers alike."""
 
 
-def router(database: Database, admission: Admission, caught_up: Callable[[], Awaitable[None]]) -> APIRouter:
+def router(
+    database: Database, admission: Admission, managed: Any, caught_up: Callable[[], Awaitable[None]]
+) -> APIRouter:
     """`GET /key` (alias `/auth/key`), `/credits`, `/generation` and its receipt. Who just made a request finds it in what they say."""
     routes = APIRouter(tags=["Account"])
 
@@ -63,12 +66,11 @@ def router(database: Database, admission: Admission, caught_up: Callable[[], Awa
         responses=answers(_schemas.CreditsAnswer, 401, 403, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
-    async def get_credits(authorization: Authorization = None) -> Response:
+    async def get_credits(manager: Manager = managed) -> Response:
         """Of the owner that the management key belongs to; the difference is what is left."""
-        caller = await admission.admit_management(authorization)
         await caught_up()
-        async with database.snapshot(Scope(caller.owner)) as snapshot:
-            totals = await reports.credit_totals(snapshot, caller.owner)
+        async with database.snapshot(Scope(manager.owner)) as snapshot:
+            totals = await reports.credit_totals(snapshot, manager.owner)
         return json_answer({"data": _answers.credits_(totals)})
 
     @routes.get(

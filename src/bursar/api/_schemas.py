@@ -264,7 +264,8 @@ class ManagedKeysAnswer(BaseModel):
 
 class CreatedKeyAnswer(BaseModel):
     data: ManagedKeyObject
-    key: str = Field(description="The secret, told once.")
+    key: str | None = Field(description="The secret, told once: null where an `Idempotency-Key` is sent again.")
+    note: str = Field(default_factory=str, description="Why there is no secret.")
 
 
 class DeletedAnswer(BaseModel):

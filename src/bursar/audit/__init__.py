@@ -1,5 +1,31 @@
 """Who changed what: one event in the transaction that changes it, append-only, with nothing secret in it."""
 
-from bursar.audit._store import AuditEvent, list_events, record
+from bursar.audit._store import (
+    REDACTED,
+    WORDS,
+    AuditEvent,
+    Change,
+    Detail,
+    EventFilter,
+    Kind,
+    find_event,
+    list_actors,
+    list_events,
+    page_events,
+    record,
+)
 
-__all__ = ["AuditEvent", "list_events", "record"]
+__all__ = [
+    "REDACTED",
+    "WORDS",
+    "AuditEvent",
+    "Change",
+    "Detail",
+    "EventFilter",
+    "Kind",
+    "find_event",
+    "list_actors",
+    "list_events",
+    "page_events",
+    "record",
+]

@@ -15,6 +15,7 @@ audit_events = Table(
     Column("actor_key_id", String(40)),
     Column("address", String(64)),
     Column("details", Text, nullable=False),
+    Index("ix_audit_events_actor_kind", "actor_kind", "id"),
     Index("ix_audit_events_owner_action", "owner_id", "action", "id"),
 )
 """Never updated, never deleted (triggers refuse)."""

@@ -18,6 +18,7 @@ from bursar.storage import (
     OutboxMessage,
     follow,
     forget_old_changes,
+    forget_old_repeats,
     hold,
     let_go,
     mark_delivered,
@@ -141,6 +142,7 @@ class Jobs:
             try:
                 await strip_expired(self._database)
                 await forget_old_changes(self._database)
+                await forget_old_repeats(self._database)
             except BursarError as error:
                 _log.warning("tidying waits: %s", error.sentence)
             except Exception:  # noqa: BLE001 - as above

@@ -122,6 +122,11 @@ def generation_floor(at: datetime) -> GenerationId:
     return GenerationId(f"gen-{_ulid(at, 0)}")
 
 
+def event_floor(at: datetime) -> EventId:
+    """The smallest id an audit event of `at` can have."""
+    return EventId(f"evt_{_ulid(at, 0)}")
+
+
 def made_at(name: str) -> datetime:
     """When an id was made, to the millisecond. Raises `ValueError` for what has no time in it."""
     number = 0

@@ -83,12 +83,15 @@ class Charged:
     amount: Nanos
 
 
-async def set_limit(tx: Tx, limit: Limit, *, spent: Callable[[datetime], Awaitable[int]]) -> None:
-    """In force on every worker within a second after the commit. Below what is used already, nothing remains.
+async def set_limit(tx: Tx, limit: Limit, *, spent: Callable[[datetime], Awaitable[int]]) -> Limit | None:
+    """The limit before, if any. In force on every worker within a second after the commit. Below what is used already, nothing remains.
 
     `spent` reads what the subject's activity since a moment cost, in nanos. It is asked when no batch can change the answer.
     """
     await _lock_charges(tx, limit.owner)
+    before = await tx.first(
+        select(_limits).where(_limits.c.owner_id == limit.owner, _limits.c.subject == limit.subject).with_for_update()
+    )
     values = {"period": limit.period.value, "limit_nanos": limit.amount}
     row = tx.insert(_limits).values(owner_id=limit.owner, subject=limit.subject, **values)
     await tx.execute(row.on_conflict_do_update(index_elements=["owner_id", "subject"], set_=values))
@@ -97,14 +100,16 @@ async def set_limit(tx: Tx, limit: Limit, *, spent: Callable[[datetime], Awaitab
     fresh = tx.insert(_allowances).values(**_named(allowance), leased_nanos=0, **used)
     await tx.execute(fresh.on_conflict_do_update(index_elements=_KEY, set_=used))
     await _announce(tx, limit.owner, limit.subject)
+    return None if before is None else _limit(before)
 
 
-async def remove_limit(tx: Tx, owner: OwnerId, subject: str) -> bool:
-    """Whether there was one. What is handed out comes back by itself."""
-    removed = await tx.execute(delete(_limits).where(_limits.c.owner_id == owner, _limits.c.subject == subject))
-    if removed:
+async def remove_limit(tx: Tx, owner: OwnerId, subject: str) -> Limit | None:
+    """The limit that was removed; None: there was none. What is handed out comes back by itself."""
+    query = delete(_limits).where(_limits.c.owner_id == owner, _limits.c.subject == subject)
+    for row in await tx.returning(query.returning(_limits)):
         await _announce(tx, owner, subject)
-    return removed == 1
+        return _limit(row)
+    return None
 
 
 async def list_limits(snapshot: Snapshot, owner: OwnerId) -> Sequence[Limit]:

@@ -22,6 +22,7 @@ from bursar.storage._outbox import (
     strip_expired,
     take,
 )
+from bursar.storage._repeats import Repeat, RepeatName, find_repeat, forget_old_repeats, keep_repeat
 from bursar.storage._sealing import Sealer
 from bursar.storage._types import UtcTime, metadata
 
@@ -38,6 +39,8 @@ __all__ = [
     "Database",
     "OutboxMessage",
     "ProgramMissing",
+    "Repeat",
+    "RepeatName",
     "Scope",
     "Sealer",
     "Snapshot",
@@ -48,13 +51,16 @@ __all__ = [
     "copy_database",
     "current_revision",
     "ensure_role",
+    "find_repeat",
     "follow",
     "forget",
     "forget_old_changes",
+    "forget_old_repeats",
     "has_tables",
     "head_revision",
     "hold",
     "keep",
+    "keep_repeat",
     "let_go",
     "list_kept",
     "mark_delivered",

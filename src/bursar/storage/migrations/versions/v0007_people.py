@@ -44,6 +44,7 @@ def add_columns() -> None:
     op.create_index("uq_keys_previous_hash", "keys", ["previous_hash"], unique=True)
     op.add_column("keys", sa.Column("last_used_address", sa.String(length=64), nullable=True))
     op.add_column("workers", sa.Column("heard_at", sa.BigInteger(), nullable=True))
+    op.create_index("ix_audit_events_actor_kind", "audit_events", ["actor_kind", "id"])
     op.create_index("ix_audit_events_owner_action", "audit_events", ["owner_id", "action", "id"])
 
 
