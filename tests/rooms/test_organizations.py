@@ -10,8 +10,8 @@ from bursar.access import Role
 from bursar.identity import User
 from bursar.kernel.errors import InvalidField
 from bursar.kernel.ids import OrganizationId, UserId
-from bursar.organizations import SEATS_DEFAULT, Organization
-from bursar.organizations._store import AlreadyMember, NoSuchOrganization, OrganizationFull, SlugTaken
+from bursar.organizations import SEATS_DEFAULT, AlreadyMember, NoSuchOrganization, Organization, OrganizationFull
+from bursar.organizations._store import SlugTaken
 from bursar.storage import SYSTEM, Database
 from tests.conftest import Cast
 

@@ -4,11 +4,21 @@ Each opens the transaction, checks the permission inside it, touches several roo
 """
 
 from bursar.actions._after import Then
-from bursar.actions._standing import NoSuchOwner, enter, require_own_address
+from bursar.actions._departure import Departure
+from bursar.actions._invitations import InvitationGone, InviterMayNot
+from bursar.actions._standing import NoSuchOwner, PersonalAccount, enter, require_own_address
+from bursar.actions.accept_invitation import (
+    InvitedSomebodyElse,
+    Joined,
+    accept_invitation,
+    accept_waiting_invitation,
+    join_by_invitation,
+)
 from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
+from bursar.actions.change_role import change_role
 from bursar.actions.confirm_identity import confirm_by_link, confirm_identity, mail_proof
 from bursar.actions.correct_transfer import (
     NotAnOperator,
@@ -19,9 +29,12 @@ from bursar.actions.correct_transfer import (
     withdraw_correction,
 )
 from bursar.actions.create_organization import create_organization
+from bursar.actions.decline_invitation import decline_invitation, decline_waiting_invitation
 from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
 from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
+from bursar.actions.invite_members import Invited, InviteOutcome, addresses_in, invite_members
+from bursar.actions.leave_organization import leave_organization
 from bursar.actions.manage_keys import (
     KeyChanges,
     NotAMember,
@@ -33,40 +46,58 @@ from bursar.actions.manage_keys import (
 )
 from bursar.actions.note_check import note_check
 from bursar.actions.note_seen import note_seen
+from bursar.actions.remove_member import NobodyToHandOverTo, ThatIsYou, remove_member
 from bursar.actions.rename_user import rename_user
+from bursar.actions.resend_invitation import resend_invitation
+from bursar.actions.revoke_invitation import revoke_invitation
 from bursar.actions.rotate_key import end_grace, rotate_key
-from bursar.actions.set_limits import Allowing, NoSuchMember, PersonalBudget, set_budget
+from bursar.actions.set_limits import Allowing, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
 from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verification, sign_up, verify_email
 
 __all__ = [
     "Allowing",
+    "Departure",
     "EmailNotVerified",
     "Forgotten",
     "InvalidSignIn",
+    "InvitationGone",
+    "InviteOutcome",
+    "Invited",
+    "InvitedSomebodyElse",
+    "InviterMayNot",
+    "Joined",
     "KeyChanges",
-    "NoSuchMember",
     "NoSuchNode",
     "NoSuchOwner",
     "NoSuchSession",
+    "NobodyToHandOverTo",
     "NotAMember",
     "NotAnOperator",
+    "PersonalAccount",
     "PersonalBudget",
     "PurchasesOff",
     "ReasonMissing",
     "SecondOperatorNeeded",
     "SignUpClosed",
+    "ThatIsYou",
     "Then",
     "Unchanged",
+    "accept_invitation",
+    "accept_waiting_invitation",
     "add_member",
     "add_user",
+    "addresses_in",
     "become_operator",
+    "change_role",
     "confirm_by_link",
     "confirm_correction",
     "confirm_identity",
     "create_key",
     "create_organization",
+    "decline_invitation",
+    "decline_waiting_invitation",
     "delete_key",
     "end_grace",
     "end_other_sessions",
@@ -74,7 +105,10 @@ __all__ = [
     "enter",
     "forget_node",
     "grant_credits",
+    "invite_members",
     "invite_operator",
+    "join_by_invitation",
+    "leave_organization",
     "look_at_node",
     "mail_proof",
     "make_sign_in_link",
@@ -82,10 +116,13 @@ __all__ = [
     "note_seen",
     "propose_correction",
     "receive_event",
+    "remove_member",
     "rename_user",
     "require_own_address",
+    "resend_invitation",
     "resend_verification",
     "reset_user",
+    "revoke_invitation",
     "rotate_key",
     "set_budget",
     "set_key_disabled",

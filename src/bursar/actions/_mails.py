@@ -1,6 +1,7 @@
 """Putting a message into the outbox, sealed, with its one-time link."""
 
 import dataclasses
+from datetime import timedelta
 
 from bursar.identity import LINK_LIFETIME, LinkPurpose, User, mint_link
 from bursar.kernel.secrets import hash_secret
@@ -8,6 +9,8 @@ from bursar.mail import Message, confirm_identity, set_password, verify_email
 from bursar.storage import Tx
 
 MAIL_TOPIC = "mail"
+KEPT = timedelta(days=7)
+"""How long a message without a link is kept for the operator where it could not be sent."""
 
 _PAGES = {
     LinkPurpose.VERIFY_EMAIL: "verify",
@@ -36,10 +39,15 @@ async def mail_link(tx: Tx, user: User, purpose: LinkPurpose, public_url: str, *
 
 
 async def enqueue(tx: Tx, message: Message, purpose: LinkPurpose, reference: str | None) -> None:
+    await post(tx, message, keep=LINK_LIFETIME[purpose], reference=reference)
+
+
+async def post(tx: Tx, message: Message, *, keep: timedelta = KEPT, reference: str | None = None) -> None:
+    """A message leaves after the commit. Where it cannot, the operator finds it for `keep`; `reference` names the link it brings."""
     await tx.enqueue(
         MAIL_TOPIC,
         dataclasses.asdict(message),
         summary={"to": message.to, "subject": message.subject},
-        keep=LINK_LIFETIME[purpose],
+        keep=keep,
         reference=reference,
     )

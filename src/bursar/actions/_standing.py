@@ -2,13 +2,17 @@
 
 from bursar import identity, organizations
 from bursar.access import Actor, ActorKind, Context, Permission, PermissionDenied, Role, require
-from bursar.kernel.errors import Conflict, NotFound
+from bursar.kernel.errors import Conflict, InvalidInput, NotFound
 from bursar.kernel.ids import OrganizationId, OwnerId, UserId, is_personal
-from bursar.storage import Snapshot
+from bursar.storage import Snapshot, Tx
 
 
 class NoSuchOwner(NotFound):
     """There is no such context, or it is none of the actor's: the two answer alike."""
+
+
+class PersonalAccount(InvalidInput):
+    """What was asked is about an organization's members, and this owner is a person."""
 
 
 async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Permission) -> Context:
@@ -19,7 +23,7 @@ async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Pe
     """
     role = await _role(snapshot, actor, owner)
     if role is None:
-        raise NoSuchOwner("There is no such organization.", remedy="Go back to your personal account.")
+        raise _no_such_owner()
     context = Context(owner, role)
     try:
         require(context, permission)
@@ -27,6 +31,18 @@ async def enter(snapshot: Snapshot, actor: Actor, owner: OwnerId, permission: Pe
         denied.remedy = await whom_to_ask(snapshot, OrganizationId(owner))
         raise
     return context
+
+
+async def enter_locked(tx: Tx, actor: Actor, organization: OrganizationId, permission: Permission) -> Context:
+    """The same where members or invitations are to be changed: waits for whoever else changes them, then looks at the role.
+
+    Raises `PersonalAccount` besides.
+    """
+    if is_personal(OwnerId(organization)):
+        raise PersonalAccount("A personal account has no members.", remedy="Go to one of your organizations.")
+    if not await organizations.lock(tx, organization):
+        raise _no_such_owner()
+    return await enter(tx, actor, OwnerId(organization), permission)
 
 
 async def belongs(snapshot: Snapshot, user: UserId, owner: OwnerId) -> bool:
@@ -60,6 +76,10 @@ async def whom_to_ask(snapshot: Snapshot, organization: OrganizationId) -> str:
     users = await identity.users_by_id(snapshot, admins)
     named = ", ".join(f"{users[admin].name} ({users[admin].email})" for admin in admins)
     return f"Your admins: {named}."
+
+
+def _no_such_owner() -> NoSuchOwner:
+    return NoSuchOwner("There is no such organization.", remedy="Go back to your personal account.")
 
 
 async def _role(snapshot: Snapshot, actor: Actor, owner: OwnerId) -> Role | None:

@@ -7,15 +7,11 @@ from bursar import activity, audit, ledger, organizations
 from bursar.access import Actor, Permission
 from bursar.actions._standing import enter
 from bursar.audit import Change
-from bursar.kernel.errors import InvalidInput, NotFound
+from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import KeyId, OrganizationId, OwnerId, UserId, is_personal
 from bursar.kernel.money import Nanos
 from bursar.ledger import Limit, Period
 from bursar.storage import Database, Scope, Tx
-
-
-class NoSuchMember(NotFound):
-    """Nobody of this id belongs to the organization."""
 
 
 class PersonalBudget(InvalidInput):
@@ -39,8 +35,8 @@ async def set_budget(
         raise PersonalBudget("A personal account has no budgets.", remedy="Set the limit of a key instead.")
     async with database.begin(Scope(organization)) as tx:
         await enter(tx, actor, organization, Permission.SET_BUDGETS)
-        if member is not None and await organizations.find_role(tx, OrganizationId(organization), member) is None:
-            raise NoSuchMember("There is no such member here.", remedy="GET /api/v1/key names your own id.")
+        if member is not None:
+            await organizations.get_member(tx, OrganizationId(organization), member)
         await put_limit(tx, actor, organization, organization if member is None else member, budget)
 
 

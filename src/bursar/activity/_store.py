@@ -1,5 +1,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,8 @@ from bursar.storage import Snapshot, Tx
 
 _generations = tables.generations
 _hours = tables.usage_hours
+
+RECENT_REQUESTS = 100
 
 
 class GenerationStatus(StrEnum):
@@ -223,6 +226,36 @@ async def spent(
     if user is not None:
         query = query.where(_hours.c.user_id == user)
     return Nanos(int(await snapshot.scalar(query)))
+
+
+@dataclass(frozen=True)
+class RecentUse:
+    """Of one key: how many requests, at what cost, and (newest first) what the clients said they are, as "Invoice bot" or
+    "OpenAI/Python 2.1"; looked for in its last requests only."""
+
+    requests: int
+    cost: Nanos
+    clients: Sequence[str]
+
+
+async def recent_use(snapshot: Snapshot, owner: OwnerId, key: KeyId, since: datetime) -> RecentUse:
+    """Since the beginning of an hour."""
+    sums = await snapshot.first(
+        select(
+            func.coalesce(func.sum(_hours.c.requests), 0).label("requests"),
+            func.coalesce(func.sum(_hours.c.cost_nanos), 0).label("cost"),
+        ).where(_hours.c.owner_id == owner, _hours.c.hour >= since, _hours.c.key_id == key)
+    )
+    assert sums is not None
+    rows = await snapshot.all(
+        select(_generations.c.app_title, _generations.c.user_agent, _generations.c.external_user)
+        .where(_generations.c.owner_id == owner, _generations.c.key_id == key)
+        .order_by(_generations.c.id.desc())
+        .limit(RECENT_REQUESTS)
+    )
+    said = [(row.app_title or row.user_agent, row.external_user) for row in rows]
+    clients = [f"{client or 'an unnamed client'}{f' for {user}' if user else ''}" for client, user in said]
+    return RecentUse(int(sums.requests), Nanos(int(sums.cost)), list(dict.fromkeys(clients)))
 
 
 async def find_generation(snapshot: Snapshot, owner: OwnerId, generation: GenerationId) -> Generation | None:

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -179,6 +179,22 @@ def _read(value: Any) -> Detail | Change:
         return Change(value["before"], value["after"])
     assert value is None or isinstance(value, str | int)
     return value
+
+
+async def addresses_of(snapshot: Snapshot, user: UserId, owners: Collection[OwnerId], since: datetime) -> set[str]:
+    """From where a person acted since then, as far as the events of these owners tell."""
+    rows = await snapshot.all(
+        select(_events.c.address)
+        .where(
+            _events.c.owner_id.in_(owners),
+            _events.c.id >= event_floor(since),
+            _events.c.actor_user_id == user,
+            _events.c.actor_kind == ActorKind.USER.value,
+            _events.c.address.is_not(None),
+        )
+        .distinct()
+    )
+    return {row.address for row in rows}
 
 
 def _event(row: Any) -> AuditEvent:

@@ -147,3 +147,11 @@ def _session(row: Any, user: User) -> Session:
         row.address,
         row.user_agent,
     )
+
+
+async def addresses_of(snapshot: Snapshot, user: UserId) -> set[str]:
+    """From where the person's sessions, those that still stand, were opened."""
+    rows = await snapshot.all(
+        select(_sessions.c.address).where(_sessions.c.user_id == user, _sessions.c.address.is_not(None)).distinct()
+    )
+    return {row.address for row in rows}

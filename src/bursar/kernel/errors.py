@@ -7,7 +7,7 @@
     ├── Forbidden 403               PermissionDenied, EmailNotVerified, WrongKindOfKey, SignUpClosed, PurchasesOff,
     │                               LimitExceeded
     ├── NotFound 404                NoSuchThing, NoEndpoints
-    ├── Conflict 409                AlreadyTaken, OrganizationFull, Changed
+    ├── Conflict 409                AlreadyTaken, OrganizationFull, LastAdminStays, Changed
     ├── TooLarge 413
     ├── TooMany 429
     ├── Broken 500                  (a fault of ours: the text never says more than that)

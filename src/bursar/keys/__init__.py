@@ -1,6 +1,7 @@
 """API keys and management keys: minted, hashed, found. Knows owners, not organizations."""
 
 from bursar.keys._format import KEY_PREFIX, KeyChecker
+from bursar.keys._leaving import hand_over, list_used_from
 from bursar.keys._rotation import GRACE_MAX, KeyExpired, NoGrace, end_grace, rotate
 from bursar.keys._store import (
     Key,
@@ -35,7 +36,9 @@ __all__ = [
     "find_by_hash",
     "find_key",
     "find_key_by_hash",
+    "hand_over",
     "list_keys",
+    "list_used_from",
     "page_keys",
     "require_key_name",
     "rotate",

@@ -2,15 +2,21 @@
 
 from bursar.mail._mailers import ConsoleMailer, Mailer, MailNotSent, SmtpMailer
 from bursar.mail._messages import Message, books_differ, confirm_identity, set_password, verify_email
+from bursar.mail._organizations import KeyNote, invitation, member_gone, role_changed, you_were_removed
 
 __all__ = [
     "ConsoleMailer",
+    "KeyNote",
     "MailNotSent",
     "Mailer",
     "Message",
     "SmtpMailer",
     "books_differ",
     "confirm_identity",
+    "invitation",
+    "member_gone",
+    "role_changed",
     "set_password",
     "verify_email",
+    "you_were_removed",
 ]

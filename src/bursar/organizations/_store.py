@@ -6,10 +6,12 @@ from typing import Any
 from sqlalchemy import func, select
 
 from bursar.access import Role
-from bursar.kernel.errors import Conflict, InvalidField, NotFound
+from bursar.kernel.errors import InvalidField
 from bursar.kernel.ids import OrganizationId, UserId, new_organization_id
 from bursar.organizations import tables
+from bursar.organizations._memberships import add_member
 from bursar.organizations._rules import SEATS_DEFAULT, require_organization_name, require_slug
+from bursar.organizations._seats import NoSuchOrganization
 from bursar.storage import Snapshot, Tx
 
 _organizations = tables.organizations
@@ -24,25 +26,6 @@ class Organization:
     name: str
     seats_max: int
     created_at: datetime
-
-
-@dataclass(frozen=True)
-class Member:
-    user: UserId
-    role: Role
-    since: datetime
-
-
-class NoSuchOrganization(NotFound):
-    """No organization has this id or slug, or it is not yours to know."""
-
-
-class OrganizationFull(Conflict):
-    """Every seat is taken."""
-
-
-class AlreadyMember(Conflict):
-    """The user is a member already."""
 
 
 class SlugTaken(InvalidField):
@@ -72,27 +55,6 @@ async def create(tx: Tx, *, name: str, slug: str, creator: UserId) -> Organizati
     return organization
 
 
-async def add_member(tx: Tx, organization: OrganizationId, user: UserId, role: Role) -> None:
-    """Takes a seat. Raises `OrganizationFull`, `AlreadyMember`, `NoSuchOrganization`; two at once for the last seat: one joins."""
-    seats_max = await tx.scalar(
-        select(_organizations.c.seats_max).where(_organizations.c.id == organization).with_for_update()
-    )
-    if seats_max is None:
-        raise NoSuchOrganization("There is no such organization.", organization=organization)
-    members = await list_members(tx, organization)
-    if any(member.user == user for member in members):
-        raise AlreadyMember("This person is already a member.", user=user)
-    if len(members) >= seats_max:
-        raise OrganizationFull(
-            f"All {seats_max} seats are taken.",
-            remedy="The operator can raise the cap, or an admin can remove a member.",
-        )
-    await tx.execute(
-        _memberships.insert().values(organization_id=organization, user_id=user, role=role.value, since=tx.now)
-    )
-    await tx.announce("membership", user)
-
-
 async def find_by_slug(snapshot: Snapshot, slug: str) -> Organization | None:
     row = await snapshot.first(select(_organizations).where(_organizations.c.slug == slug))
     return None if row is None else _organization(row)
@@ -118,26 +80,6 @@ async def get_organization(snapshot: Snapshot, organization: OrganizationId) -> 
     if row is None:
         raise NoSuchOrganization("There is no such organization.", organization=organization)
     return _organization(row)
-
-
-async def find_role(snapshot: Snapshot, organization: OrganizationId, user: UserId) -> Role | None:
-    """The person's present role there, or None for somebody who is not (or no longer) a member."""
-    role = await snapshot.scalar(
-        select(_memberships.c.role).where(
-            _memberships.c.organization_id == organization, _memberships.c.user_id == user, _current
-        )
-    )
-    return None if role is None else Role(role)
-
-
-async def list_members(snapshot: Snapshot, organization: OrganizationId) -> Sequence[Member]:
-    """Every current member, longest first. A cap on seats is never a limit of this query."""
-    rows = await snapshot.all(
-        select(_memberships)
-        .where(_memberships.c.organization_id == organization, _current)
-        .order_by(_memberships.c.since, _memberships.c.user_id)
-    )
-    return [Member(UserId(row.user_id), Role(row.role), row.since) for row in rows]
 
 
 async def list_of_user(snapshot: Snapshot, user: UserId) -> Sequence[tuple[Organization, Role]]:
