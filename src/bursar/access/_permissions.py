@@ -21,6 +21,7 @@ class Permission(StrEnum):
     CHAT = "chat with models"
     SEE_BALANCE = "see the balance"
     SEE_BILLING = "see billing details"
+    MOVE_CREDITS = "ask to move personal credits"
     BUY_CREDITS = "buy credits"
     CREATE_KEYS = "create API keys"
     MANAGE_OWN_KEYS = "manage the keys one created"
@@ -60,8 +61,11 @@ _OF_ORGANIZATIONS = frozenset(
 )
 """What nobody does in a personal account."""
 
+_OF_PEOPLE = frozenset({Permission.MOVE_CREDITS})
+"""What nobody does in an organization."""
+
 TABLE: dict[Role, frozenset[Permission]] = {
-    Role.ADMIN: frozenset(Permission),
+    Role.ADMIN: frozenset(Permission) - _OF_PEOPLE,
     Role.PERSONAL: frozenset(Permission) - _OF_ORGANIZATIONS,
     Role.MEMBER: _EVERYONE,
 }

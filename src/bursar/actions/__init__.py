@@ -6,7 +6,7 @@ Each opens the transaction, checks the permission inside it, touches several roo
 from bursar.actions._after import Then
 from bursar.actions._departure import Departure
 from bursar.actions._invitations import InvitationGone, InviterMayNot
-from bursar.actions._standing import NoSuchOwner, PersonalAccount, enter, require_own_address
+from bursar.actions._standing import NoSuchOwner, OperatorOnly, PersonalAccount, enter, require_own_address
 from bursar.actions.accept_invitation import (
     InvitedSomebodyElse,
     Joined,
@@ -30,6 +30,7 @@ from bursar.actions.correct_transfer import (
 )
 from bursar.actions.create_organization import create_organization
 from bursar.actions.decline_invitation import decline_invitation, decline_waiting_invitation
+from bursar.actions.delete_organization import CreditsLeft, Deleted, delete_organization
 from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
 from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
@@ -44,6 +45,14 @@ from bursar.actions.manage_keys import (
     set_key_disabled,
     update_key,
 )
+from bursar.actions.move_credits import (
+    Answer,
+    CannotMove,
+    NotPersonal,
+    answer_credit_move,
+    request_credit_move,
+    withdraw_credit_move,
+)
 from bursar.actions.note_check import note_check
 from bursar.actions.note_seen import note_seen
 from bursar.actions.remove_member import NobodyToHandOverTo, ThatIsYou, remove_member
@@ -53,11 +62,19 @@ from bursar.actions.revoke_invitation import revoke_invitation
 from bursar.actions.rotate_key import end_grace, rotate_key
 from bursar.actions.set_limits import Allowing, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
+from bursar.actions.set_seats import set_seats
+from bursar.actions.settle_organization import CreditsInUse, NothingToSettle, settle_organization
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
 from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verification, sign_up, verify_email
+from bursar.actions.update_organization import update_organization
 
 __all__ = [
     "Allowing",
+    "Answer",
+    "CannotMove",
+    "CreditsInUse",
+    "CreditsLeft",
+    "Deleted",
     "Departure",
     "EmailNotVerified",
     "Forgotten",
@@ -75,6 +92,9 @@ __all__ = [
     "NobodyToHandOverTo",
     "NotAMember",
     "NotAnOperator",
+    "NotPersonal",
+    "NothingToSettle",
+    "OperatorOnly",
     "PersonalAccount",
     "PersonalBudget",
     "PurchasesOff",
@@ -89,6 +109,7 @@ __all__ = [
     "add_member",
     "add_user",
     "addresses_in",
+    "answer_credit_move",
     "become_operator",
     "change_role",
     "confirm_by_link",
@@ -99,6 +120,7 @@ __all__ = [
     "decline_invitation",
     "decline_waiting_invitation",
     "delete_key",
+    "delete_organization",
     "end_grace",
     "end_other_sessions",
     "end_session_of",
@@ -118,6 +140,7 @@ __all__ = [
     "receive_event",
     "remove_member",
     "rename_user",
+    "request_credit_move",
     "require_own_address",
     "resend_invitation",
     "resend_verification",
@@ -127,12 +150,16 @@ __all__ = [
     "set_budget",
     "set_key_disabled",
     "set_password",
+    "set_seats",
+    "settle_organization",
     "sign_in",
     "sign_in_by_link",
     "sign_out",
     "sign_up",
     "start_purchase",
     "update_key",
+    "update_organization",
     "verify_email",
     "withdraw_correction",
+    "withdraw_credit_move",
 ]

@@ -1,6 +1,7 @@
 """Putting a message into the outbox, sealed, with its one-time link."""
 
 import dataclasses
+from collections.abc import Iterable
 from datetime import timedelta
 
 from bursar.identity import LINK_LIFETIME, LinkPurpose, User, mint_link
@@ -36,6 +37,12 @@ async def mail_link(tx: Tx, user: User, purpose: LinkPurpose, public_url: str, *
     url = link_url(public_url, purpose, token)
     await enqueue(tx, _MESSAGES[purpose](user.email, user.name, url), purpose, hash_secret(token))
     return url
+
+
+async def notify(tx: Tx, messages: Iterable[Message]) -> None:
+    """Mails that only tell, and hold no secret."""
+    for message in messages:
+        await post(tx, message)
 
 
 async def enqueue(tx: Tx, message: Message, purpose: LinkPurpose, reference: str | None) -> None:

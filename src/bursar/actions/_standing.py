@@ -1,9 +1,13 @@
 """In which role an actor stands before an owner, read inside the transaction that acts: never from an older look."""
 
+from collections.abc import Sequence
+
 from bursar import identity, organizations
 from bursar.access import Actor, ActorKind, Context, Permission, PermissionDenied, Role, require
-from bursar.kernel.errors import Conflict, InvalidInput, NotFound
+from bursar.identity import User
+from bursar.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from bursar.kernel.ids import OrganizationId, OwnerId, UserId, is_personal
+from bursar.organizations import Organization
 from bursar.storage import Snapshot, Tx
 
 
@@ -52,6 +56,51 @@ async def belongs(snapshot: Snapshot, user: UserId, owner: OwnerId) -> bool:
     return await organizations.find_role(snapshot, OrganizationId(owner), user) is not None
 
 
+class OperatorOnly(Forbidden):
+    """Only whoever runs this installation does this."""
+
+
+async def require_operator(snapshot: Snapshot, actor: Actor) -> None:
+    """The command line of the installation's own machine, or a person who is an operator now. Raises `OperatorOnly`."""
+    if actor.kind is ActorKind.OPERATOR and actor.user is None:
+        return
+    found = (
+        None if actor.user is None or actor.kind is ActorKind.KEY else await identity.find_user(snapshot, actor.user)
+    )
+    if found is None or not found.is_operator:
+        raise OperatorOnly("Only the operator of this installation can do this.", remedy="Ask the operator.")
+
+
+async def admins_of(snapshot: Snapshot, organization: OrganizationId) -> Sequence[User]:
+    """Longest-serving first."""
+    members = await organizations.list_members(snapshot, organization)
+    admins = [member.user for member in members if member.role is Role.ADMIN]
+    users = await identity.users_by_id(snapshot, admins)
+    return [users[admin] for admin in admins]
+
+
+def billing_contacts(organization: Organization, admins: Sequence[User]) -> Sequence[tuple[str, str]]:
+    """Address and name of whom to write to about the organization's money."""
+    if organization.billing_email is not None:
+        return [(organization.billing_email, organization.name)]
+    return [(admin.email, admin.name) for admin in admins]
+
+
+async def name_of(snapshot: Snapshot, owner: OwnerId) -> str:
+    """How an owner is called in a mail."""
+    if is_personal(owner):
+        found = await identity.get_user(snapshot, UserId(owner))
+        return f"{found.name} ({found.email})"
+    return await organizations.get_name(snapshot, OrganizationId(owner))
+
+
+async def require_open(tx: Tx, owner: OwnerId) -> None:
+    """Before something comes to an owner that must not outlive it: until the transaction ends the organization is not deleted. Raises
+    `NoSuchOrganization`."""
+    if not is_personal(owner):
+        await organizations.keep(tx, OrganizationId(owner))
+
+
 class AddressUnproven(Conflict):
     """Somebody signed up with this address and never showed that it is theirs."""
 
@@ -71,11 +120,8 @@ async def require_own_address(snapshot: Snapshot, user: UserId) -> None:
 
 async def whom_to_ask(snapshot: Snapshot, organization: OrganizationId) -> str:
     """`"Your admins: Ana Ruiz (ana@example.com)."`"""
-    members = await organizations.list_members(snapshot, organization)
-    admins = [member.user for member in members if member.role is Role.ADMIN]
-    users = await identity.users_by_id(snapshot, admins)
-    named = ", ".join(f"{users[admin].name} ({users[admin].email})" for admin in admins)
-    return f"Your admins: {named}."
+    admins = await admins_of(snapshot, organization)
+    return f"Your admins: {', '.join(f'{admin.name} ({admin.email})' for admin in admins)}."
 
 
 def _no_such_owner() -> NoSuchOwner:

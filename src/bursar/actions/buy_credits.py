@@ -6,15 +6,19 @@
 3. pending → paid in one conditional update, and in the same transaction the transfer with the purchase's id.
 """
 
-from bursar import audit, ledger, payments
+from bursar import audit, identity, ledger, organizations, payments
 from bursar.access import Actor, Permission
-from bursar.actions._standing import enter
+from bursar.actions._mails import notify
+from bursar.actions._standing import enter, require_open
 from bursar.kernel.errors import Forbidden
-from bursar.kernel.ids import OwnerId, PurchaseId, UserId
+from bursar.kernel.ids import OrganizationId, OwnerId, PurchaseId, UserId
+from bursar.kernel.money import format_credits
 from bursar.ledger import Account, Transfer, TransferKind
+from bursar.mail import paid_after_deletion
+from bursar.organizations import NoSuchOrganization
 from bursar.payments import Purchase
 from bursar.processors import Checkout, EventKind, InvalidEvent, Processor
-from bursar.storage import SYSTEM, Database, Scope
+from bursar.storage import SYSTEM, Database, Scope, Tx
 
 
 class PurchasesOff(Forbidden):
@@ -54,12 +58,32 @@ async def receive_event(database: Database, processor: Processor, body: bytes, s
         else:
             if event.amount != purchase.amount:
                 raise InvalidEvent("The amount paid is not the amount asked for.", purchase=purchase.id)
+            # First, so that whoever deletes the organization waits for these credits, or we for the deletion.
+            is_open = await _is_open(tx, purchase.owner)
             if await payments.mark_paid(tx, purchase.owner, purchase.id, event.id):
                 await ledger.post(tx, [_credit(purchase)])
                 await audit.record(
                     tx, Actor.system(), purchase.owner, "purchase.paid", purchase.id, amount_nanos=purchase.amount
                 )
+                if not is_open:
+                    await _tell_operators(tx, purchase)
         return await payments.get_purchase(tx, purchase.owner, purchase.id)
+
+
+async def _is_open(tx: Tx, owner: OwnerId) -> bool:
+    try:
+        await require_open(tx, owner)
+    except NoSuchOrganization:
+        return False
+    return True
+
+
+async def _tell_operators(tx: Tx, purchase: Purchase) -> None:
+    """Money that was taken is never kept for nothing: it is credited where nobody spends it, and the operator settles it."""
+    organization = OrganizationId(purchase.owner)
+    name, amount = await organizations.get_name(tx, organization), format_credits(purchase.amount)
+    operators = await identity.list_operators(tx)
+    await notify(tx, [paid_after_deletion(each.email, each.name, amount, name, organization) for each in operators])
 
 
 def _credit(purchase: Purchase) -> Transfer:

@@ -7,7 +7,7 @@ from enum import Enum
 from bursar import audit, keys, ledger
 from bursar.access import Actor, Allow, Permission, may
 from bursar.actions._after import Then
-from bursar.actions._standing import belongs, enter
+from bursar.actions._standing import belongs, enter, require_open
 from bursar.actions.set_limits import Allowing, put_limit
 from bursar.audit import Change
 from bursar.kernel.errors import InvalidField
@@ -61,6 +61,7 @@ async def create_key(
     the organization."""
     async with database.begin(Scope(owner)) as tx:
         await enter(tx, actor, owner, _NEEDED[kind])
+        await require_open(tx, owner)
         if not await belongs(tx, creator, owner):
             raise NotAMember("creator_user_id", "There is no such member here.")
         key, plaintext = await keys.create(

@@ -21,8 +21,6 @@ from bursar.kernel.money import NANOS_PER_CREDIT, Nanos
 from bursar.ledger import Allowance, Limit, LimitChanged
 from bursar.storage import Change, Database, Scope
 
-RECALL = "recall"
-"""The change by which a worker asks the others for what they do not use; its subject is the purse's name, and who asks."""
 RETURNED = "returned"
 """The change that says something came back."""
 ROUNDS_MAX = 3
@@ -79,8 +77,8 @@ class Leases:
         self.heard_at = clock.monotonic()
         """When the database last answered, in monotonic seconds."""
         database.changes.subscribe("limit", self._on_limit)
+        database.changes.subscribe(ledger.RECALL, self._on_recall)
         if not alone:
-            database.changes.subscribe(RECALL, self._on_recall)
             database.changes.subscribe(RETURNED, self._on_returned)
 
     def heard(self) -> None:
@@ -265,7 +263,7 @@ class Leases:
             return
         purse.returned.clear()
         async with self._database.begin(Scope(purse.owner)) as tx:
-            await tx.announce(RECALL, f"{purse.source.name} {self._worker}")
+            await tx.announce(ledger.RECALL, f"{purse.source.name} {self._worker}")
         until = self._clock.monotonic() + self._sizes.recall_seconds
         while purse.free < purse.wanted:
             try:

@@ -26,9 +26,21 @@ from bursar.ledger._corrections import (
     list_corrections,
     propose_correction,
     withdraw_correction,
+    write_off,
 )
 from bursar.ledger._holds import HoldState, OpenHold, extend_hold, list_open_holds, open_hold, settle_hold, void_hold
-from bursar.ledger._leases import Lease, WorkerAlive, forget_worker, lease, list_leases, return_all, return_lease
+from bursar.ledger._leases import (
+    RECALL,
+    Lease,
+    WorkerAlive,
+    forget_worker,
+    lease,
+    list_leases,
+    recall,
+    return_all,
+    return_lease,
+)
+from bursar.ledger._moves import move
 from bursar.ledger._rules import (
     CHAIN_START,
     Account,
@@ -49,6 +61,7 @@ from bursar.ledger._store import (
     balance,
     balances,
     list_transfers,
+    lock_credits,
     post,
 )
 from bursar.ledger._verify import (
@@ -78,6 +91,7 @@ __all__ = [
     "BLIND_SECONDS",
     "CHAIN_START",
     "OWNERS_AT_ONCE",
+    "RECALL",
     "Account",
     "Allowance",
     "AllowanceLease",
@@ -135,10 +149,13 @@ __all__ = [
     "list_open_holds",
     "list_transfers",
     "list_workers",
+    "lock_credits",
+    "move",
     "open_hold",
     "owner_pages",
     "post",
     "propose_correction",
+    "recall",
     "register_worker",
     "remove_limit",
     "return_all",
@@ -156,4 +173,5 @@ __all__ = [
     "window_end",
     "window_start",
     "withdraw_correction",
+    "write_off",
 ]

@@ -23,9 +23,12 @@ from bursar.ledger._store import find_transfer, lock_credits, post
 from bursar.storage import Snapshot, Tx
 
 _corrections = tables.corrections
+_transfers = tables.transfers
 
 CORRIGIBLE = (TransferKind.CHARGE, TransferKind.GRANT, TransferKind.PURCHASE, TransferKind.CORRECTION)
 """What moves between an owner and the world; holds, leases and their way back only move within."""
+_INFLOWS = (TransferKind.PURCHASE, TransferKind.GRANT, TransferKind.CORRECTION, TransferKind.MOVE)
+"""What brings credits to an owner."""
 
 
 class CorrectionState(StrEnum):
@@ -118,6 +121,70 @@ async def confirm_correction(tx: Tx, owner: OwnerId, correction: str, *, by: Use
 async def withdraw_correction(tx: Tx, owner: OwnerId, correction: str, *, by: UserId | None) -> Correction:
     """Raises `NoSuchCorrection`, `CorrectionDecided`."""
     return await _decide(tx, owner, correction, CorrectionState.WITHDRAWN, by)
+
+
+async def write_off(tx: Tx, owner: OwnerId, amount: Nanos, *, reason: str, by: UserId | None) -> Sequence[Transfer]:
+    """Takes `amount` of the credits away for good, in one step: corrects what brought them, the latest first.
+
+    Raises `InsufficientFunds` where what is not leased is less, `CannotCorrect` where corrections that are proposed stand in the way.
+    """
+    await lock_credits(tx, owner)
+    left, transfers = int(amount), []
+    for found, correctable in await _inflows(tx, owner):
+        if left == 0:
+            break
+        taken = Nanos(min(left, correctable))
+        name = new_transfer_id(tx.now)
+        transfers.append(
+            Transfer(owner, name, TransferKind.CORRECTION, Account.CREDITS, Account.CORRECTIONS, taken, found, reason)
+        )
+        left -= taken
+    if left:
+        raise CannotCorrect(
+            f"{format_exact(Nanos(left))} of it may be needed for corrections that are proposed.",
+            remedy="Confirm or withdraw them first; `bursar ledger corrections` lists them.",
+        )
+    for transfer in transfers:
+        await tx.execute(
+            _corrections.insert().values(
+                owner_id=owner,
+                id=transfer.id,
+                corrects=transfer.reference,
+                amount_nanos=transfer.amount,
+                reason=reason,
+                state=CorrectionState.POSTED.value,
+                proposed_by=by,
+                proposed_at=tx.now,
+                decided_by=by,
+                decided_at=tx.now,
+            )
+        )
+    await post(tx, transfers)
+    return transfers
+
+
+async def _inflows(snapshot: Snapshot, owner: OwnerId) -> Sequence[tuple[str, int]]:
+    """By transfer, what of it can still be corrected; the latest first."""
+    pending = (CorrectionState.PROPOSED.value, CorrectionState.POSTED.value)
+    taken = (
+        select(_corrections.c.corrects, func.sum(_corrections.c.amount_nanos).label("taken"))
+        .where(_corrections.c.owner_id == owner, _corrections.c.state.in_(pending))
+        .group_by(_corrections.c.corrects)
+        .subquery()
+    )
+    left = _transfers.c.amount_nanos - func.coalesce(taken.c.taken, 0)
+    rows = await snapshot.all(
+        select(_transfers.c.id, left.label("left"))
+        .join(taken, taken.c.corrects == _transfers.c.id, isouter=True)
+        .where(
+            _transfers.c.owner_id == owner,
+            _transfers.c.credit == Account.CREDITS.value,
+            _transfers.c.kind.in_([kind.value for kind in _INFLOWS]),
+            left > 0,
+        )
+        .order_by(_transfers.c.at.desc(), _transfers.c.id.desc())
+    )
+    return [(row.id, int(row.left)) for row in rows]
 
 
 async def find_correction(snapshot: Snapshot, correction: str) -> Correction | None:

@@ -23,6 +23,9 @@ from bursar.storage import Snapshot, Tx
 _leases = tables.leases
 _workers = tables.workers
 
+RECALL = "recall"
+"""The change by which somebody asks the workers for what they do not use; its subject is the purse's name, and who asks."""
+
 
 class WorkerAlive(Conflict):
     """The worker was seen a moment ago: what it leases it may be spending."""
@@ -111,6 +114,11 @@ async def forget_worker(
         marks["forgotten_at"] = found.forgotten_at or now
     await tx.execute(update(_workers).where(_workers.c.worker == worker).values(**marks))
     return returned
+
+
+async def recall(tx: Tx, owner: OwnerId) -> None:
+    """Asks every worker for what it leased of the owner's credits and does not need just now. It comes back in transactions of theirs."""
+    await tx.announce(RECALL, f"{owner} ")
 
 
 async def list_leases(snapshot: Snapshot, worker: WorkerId | None = None) -> Sequence[Lease]:

@@ -27,6 +27,8 @@ class Account(StrEnum):
     """The far side of credits the operator gave."""
     CORRECTIONS = "system:corrections"
     """The far side of corrections."""
+    MOVES = "system:moves"
+    """Between two owners: what one gave is with the other in the same transaction, so that nothing ever stays here."""
     LOSSES = "system:losses"
     """The far side of what the house bore itself."""
     HOUSE = "system:house"
@@ -54,6 +56,9 @@ class TransferKind(StrEnum):
     """leased → credits: what a worker does not need. The reference is the worker."""
     CORRECTION = "correction"
     """Reverses a transfer, or a part of it, between credits and system:corrections. The reference is that transfer."""
+    MOVE = "move"
+    """One side of credits that go from one owner to another: credits → system:moves, or system:moves → credits. Both sides have one
+    id. The reference is the other owner."""
     LOSS = "loss"
     """system:losses → system:house: what of a request's cost nobody could pay. The reference is the generation."""
 

@@ -1,9 +1,10 @@
 """Adds everything up again: the laws of the ledger, each told as the differences that it finds; there must be none.
 
 1. Every kept balance is the sum of its entries, and all accounts together are zero.
-2. An owner's `held` account is the sum of the open holds, the `leased` account the sum of the leases; what is handed out of a limit
+2. What one owner gave in a move, another got.
+3. An owner's `held` account is the sum of the open holds, the `leased` account the sum of the leases; what is handed out of a limit
    is the sum of its leases.
-3. Every batch has the hash that its contents give, follows the one before it, and did to the entries what it says (`_chain`).
+4. Every batch has the hash that its contents give, follows the one before it, and did to the entries what it says (`_chain`).
 
 Owners are read some at a time, and added up here in integers of any size, so that neither memory nor 64 bits limit what can be checked.
 """
@@ -21,6 +22,7 @@ from bursar.kernel.money import NANOS_PER_CREDIT
 from bursar.ledger import tables
 from bursar.ledger._allowances import allowances_apart
 from bursar.ledger._holds import HoldState
+from bursar.ledger._moves import one_sided_moves
 from bursar.ledger._rules import Account
 from bursar.ledger._workers import Worker, list_workers
 from bursar.storage import Snapshot
@@ -175,6 +177,9 @@ class _Sums:
         self._compare({SYSTEM_OWNER: kept}, {SYSTEM_OWNER: self._far})
         sentence = "all accounts together are {kept}, not zero"
         self.found.compare("conservation", "all accounts", sentence, sum(self.totals.values()), 0)
+        for row in await one_sided_moves(self._snapshot):
+            sentence = "one owner gave {kept}, another got {counted}"
+            self.found.compare("move", row.id, sentence, int(row.given), int(row.taken))
         for name, apart in await allowances_apart(self._snapshot):
             self.found.compare("allowance", name, "what is handed out and its leases differ by {kept}", apart, 0)
 

@@ -1,4 +1,4 @@
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, Table, Text, text
 
 from bursar.storage import UtcTime, metadata
 
@@ -29,6 +29,7 @@ transfers = Table(
     CheckConstraint("amount_nanos > 0", name="positive"),
     CheckConstraint("debit <> credit", name="two_accounts"),
     Index("ix_transfers_owner_kind", "owner_id", "kind", "at"),
+    Index("ix_transfers_moves", "id", sqlite_where=text("kind = 'move'"), postgresql_where=text("kind = 'move'")),
     sqlite_with_rowid=False,
 )
 """Money moved from the account `debit` to the account `credit`: two entries in one row. `system:*` accounts are the installation's,

@@ -1,5 +1,13 @@
 """Messages and how they leave: the console, or SMTP. Never sees storage; `jobs` empties the outbox through it."""
 
+from bursar.mail._credits import (
+    credits_settled,
+    move_asked,
+    move_carried_out,
+    move_refused,
+    organization_deleted,
+    paid_after_deletion,
+)
 from bursar.mail._mailers import ConsoleMailer, Mailer, MailNotSent, SmtpMailer
 from bursar.mail._messages import Message, books_differ, confirm_identity, set_password, verify_email
 from bursar.mail._organizations import KeyNote, invitation, member_gone, role_changed, you_were_removed
@@ -13,8 +21,14 @@ __all__ = [
     "SmtpMailer",
     "books_differ",
     "confirm_identity",
+    "credits_settled",
     "invitation",
     "member_gone",
+    "move_asked",
+    "move_carried_out",
+    "move_refused",
+    "organization_deleted",
+    "paid_after_deletion",
     "role_changed",
     "set_password",
     "verify_email",

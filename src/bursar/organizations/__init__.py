@@ -1,5 +1,14 @@
 """Organizations, memberships and invitations."""
 
+from bursar.organizations._change import (
+    SeatsTaken,
+    delete,
+    get_locked,
+    get_name,
+    keep,
+    set_seats_max,
+    update_organization,
+)
 from bursar.organizations._invitations import (
     BY_OPERATOR,
     INVITATION_LIFETIME,
@@ -63,11 +72,13 @@ __all__ = [
     "Organization",
     "OrganizationFull",
     "Seats",
+    "SeatsTaken",
     "add_member",
     "change_role",
     "close",
     "count_seats",
     "create",
+    "delete",
     "end_membership",
     "find_by_slug",
     "find_by_token",
@@ -75,9 +86,12 @@ __all__ = [
     "find_role",
     "get_by_slug",
     "get_invitation",
+    "get_locked",
     "get_member",
+    "get_name",
     "get_organization",
     "invite",
+    "keep",
     "list_members",
     "list_of_user",
     "list_organizations",
@@ -88,5 +102,7 @@ __all__ = [
     "require_role",
     "require_slug",
     "resend",
+    "set_seats_max",
     "slug_from",
+    "update_organization",
 ]

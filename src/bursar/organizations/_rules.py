@@ -10,7 +10,11 @@ SEATS_DEFAULT = 10
 NAME_CHARACTERS_MAX = 80
 SLUG_CHARACTERS_MIN = 2
 SLUG_CHARACTERS_MAX = 48
-RESERVED_SLUGS = frozenset({"new", "personal", "admin", "operator", "settings"})
+SEATS_MAX = 100_000
+"""More than that no operator means."""
+RESERVED_SLUGS = frozenset(
+    {"new", "personal", "admin", "operator", "settings", "orgs", "organizations", "api", "static", "me", "deleted"}
+)
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 

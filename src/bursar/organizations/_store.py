@@ -17,15 +17,19 @@ from bursar.storage import Snapshot, Tx
 _organizations = tables.organizations
 _memberships = tables.memberships
 _current = _memberships.c.ended_at.is_(None)
+_alive = _organizations.c.deleted_at.is_(None)
 
 
 @dataclass(frozen=True)
 class Organization:
+    """`billing_email` is whom to write to about money; None: all admins."""
+
     id: OrganizationId
     slug: str
     name: str
     seats_max: int
     created_at: datetime
+    billing_email: str | None = None
 
 
 class SlugTaken(InvalidField):
@@ -56,8 +60,8 @@ async def create(tx: Tx, *, name: str, slug: str, creator: UserId) -> Organizati
 
 
 async def find_by_slug(snapshot: Snapshot, slug: str) -> Organization | None:
-    row = await snapshot.first(select(_organizations).where(_organizations.c.slug == slug))
-    return None if row is None else _organization(row)
+    row = await snapshot.first(select(_organizations).where(_organizations.c.slug == slug, _alive))
+    return None if row is None else organization_of(row)
 
 
 async def get_by_slug(snapshot: Snapshot, slug: str) -> Organization:
@@ -72,14 +76,16 @@ async def get_by_slug(snapshot: Snapshot, slug: str) -> Organization:
 
 async def list_organizations(snapshot: Snapshot) -> Sequence[Organization]:
     """All of the installation's, oldest first."""
-    return [_organization(row) for row in await snapshot.all(select(_organizations).order_by(_organizations.c.id))]
+    rows = await snapshot.all(select(_organizations).where(_alive).order_by(_organizations.c.id))
+    return [organization_of(row) for row in rows]
 
 
 async def get_organization(snapshot: Snapshot, organization: OrganizationId) -> Organization:
-    row = await snapshot.first(select(_organizations).where(_organizations.c.id == organization))
+    """Raises `NoSuchOrganization`, also for one that was deleted."""
+    row = await snapshot.first(select(_organizations).where(_organizations.c.id == organization, _alive))
     if row is None:
         raise NoSuchOrganization("There is no such organization.", organization=organization)
-    return _organization(row)
+    return organization_of(row)
 
 
 async def list_of_user(snapshot: Snapshot, user: UserId) -> Sequence[tuple[Organization, Role]]:
@@ -87,11 +93,11 @@ async def list_of_user(snapshot: Snapshot, user: UserId) -> Sequence[tuple[Organ
     rows = await snapshot.all(
         select(_organizations, _memberships.c.role)
         .join(_memberships, _memberships.c.organization_id == _organizations.c.id)
-        .where(_memberships.c.user_id == user, _current)
+        .where(_memberships.c.user_id == user, _current, _alive)
         .order_by(func.lower(_organizations.c.name), _organizations.c.id)
     )
-    return [(_organization(row), Role(row.role)) for row in rows]
+    return [(organization_of(row), Role(row.role)) for row in rows]
 
 
-def _organization(row: Any) -> Organization:
-    return Organization(OrganizationId(row.id), row.slug, row.name, row.seats_max, row.created_at)
+def organization_of(row: Any) -> Organization:
+    return Organization(OrganizationId(row.id), row.slug, row.name, row.seats_max, row.created_at, row.billing_email)

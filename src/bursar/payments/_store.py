@@ -98,6 +98,15 @@ async def mark_cancelled(tx: Tx, owner: OwnerId, purchase: PurchaseId) -> bool:
     return await _close(tx, owner, purchase, (PurchaseState.PENDING,), PurchaseState.CANCELLED, None)
 
 
+async def cancel_pending(tx: Tx, owner: OwnerId) -> int:
+    """All that wait for the processor; returns how many. One that is paid all the same is credited all the same."""
+    return await tx.execute(
+        update(_purchases)
+        .where(_purchases.c.owner_id == owner, _purchases.c.state == PurchaseState.PENDING.value)
+        .values(state=PurchaseState.CANCELLED.value, closed_at=tx.now)
+    )
+
+
 async def find_purchase(snapshot: Snapshot, purchase: PurchaseId) -> Purchase | None:
     """Any owner's, in system scope: for what arrives from a processor."""
     row = await snapshot.first(select(_purchases).where(_purchases.c.id == purchase))

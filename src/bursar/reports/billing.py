@@ -20,7 +20,7 @@ from bursar.storage import Snapshot
 _hours = activity_tables.usage_hours
 
 DAY_MICROSECONDS = 86_400_000_000
-_KINDS = (TransferKind.PURCHASE, TransferKind.GRANT, TransferKind.CORRECTION)
+_KINDS = (TransferKind.PURCHASE, TransferKind.GRANT, TransferKind.CORRECTION, TransferKind.MOVE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -15,7 +15,7 @@ _transfers = ledger_tables.transfers
 @dataclass(frozen=True)
 class CreditTotals:
     """Over the owner's whole life. Their difference is what is left (what running requests hold counts as left);
-    corrections count among the credits."""
+    corrections, and credits moved from or to another owner, count among the credits."""
 
     total_credits: Nanos
     total_usage: Nanos
@@ -35,7 +35,7 @@ async def credit_totals(snapshot: Snapshot, owner: OwnerId) -> CreditTotals:
     came_in = await snapshot.scalar(
         select(
             func.coalesce(func.sum(case((into, _transfers.c.amount_nanos), else_=-_transfers.c.amount_nanos)), 0)
-        ).where(_transfers.c.owner_id == owner, _transfers.c.kind.in_(("purchase", "grant", "correction")))
+        ).where(_transfers.c.owner_id == owner, _transfers.c.kind.in_(("purchase", "grant", "correction", "move")))
     )
     now = await balance(snapshot, owner)
     return CreditTotals(Nanos(int(came_in)), now.spent)

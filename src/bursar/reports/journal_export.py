@@ -2,7 +2,7 @@
 
 `csv` has two rows for each transfer, whose amounts sum to zero. `beancount` is a journal that bean-check accepts: the installation's
 own view, where owners' credits are what it owes, what was bought and granted is the other side, and charges are its income. A
-correction and what it corrects share a link.
+correction and what it corrects share a link, and so do the two sides of a move.
 """
 
 import csv
@@ -41,6 +41,7 @@ _ROOTS = {
     Account.PURCHASES: "Assets:Purchases",
     Account.GRANTS: "Expenses:Grants",
     Account.CORRECTIONS: "Expenses:Corrections",
+    Account.MOVES: "Equity:Moves",
     Account.LOSSES: "Expenses:Losses",
     Account.HOUSE: "Liabilities:House",
 }
@@ -228,7 +229,7 @@ class _Beancount:
         links = ""
         if row.kind == TransferKind.CORRECTION:
             links += f" ^{row.reference}"
-        if (row.owner_id, row.id) in self.corrected:
+        if row.kind == TransferKind.MOVE or (row.owner_id, row.id) in self.corrected:
             links += f" ^{row.id}"
         amount = decimal(row.amount_nanos)
         lines = [

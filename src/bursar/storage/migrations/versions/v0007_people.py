@@ -45,6 +45,8 @@ def add_columns() -> None:
     op.add_column("keys", sa.Column("last_used_address", sa.String(length=64), nullable=True))
     op.add_column("workers", sa.Column("heard_at", sa.BigInteger(), nullable=True))
     op.create_index("ix_audit_events_actor_kind", "audit_events", ["actor_kind", "id"])
+    moves = sa.text("kind = 'move'")
+    op.create_index("ix_transfers_moves", "transfers", ["id"], sqlite_where=moves, postgresql_where=moves)
     op.create_index("ix_audit_events_owner_action", "audit_events", ["owner_id", "action", "id"])
 
 
