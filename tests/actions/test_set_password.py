@@ -19,7 +19,9 @@ async def add(database: Database) -> tuple[identity.User, str]:
     return user, url.removeprefix("https://b.example/set-password?token=")
 
 
-async def set_password(database: Database, passwords: Passwords, token: str, password: str) -> object:
+async def set_password(
+    database: Database, passwords: Passwords, token: str, password: str
+) -> tuple[identity.User, str]:
     return await actions.set_password(database, passwords, token=token, password=password, address=None)
 
 
@@ -31,7 +33,7 @@ async def test_it_verifies_the_address_ends_every_session_and_does_not_sign_in(
         sessions = [await identity.open_session(tx, user.id, address=None, user_agent=None) for _ in range(3)]
     heard: list[str] = []
     database.changes.subscribe("user", lambda change: heard.append(change.subject))
-    assert await set_password(database, passwords, token, "a password long enough") is None
+    assert (await set_password(database, passwords, token, "a password long enough"))[0].id == user.id
     async with database.snapshot(SYSTEM) as snapshot:
         assert [await identity.find_session(snapshot, session) for session in sessions] == [None] * 3
         found = await identity.get_user(snapshot, user.id)
@@ -48,8 +50,9 @@ async def test_a_password_that_is_refused_leaves_the_link_good_and_then_it_works
     database: Database, passwords: Passwords
 ):
     _, token = await add(database)
-    with pytest.raises(InvalidField):
-        await set_password(database, passwords, token, "short")
+    for bad in ("short", "password12345", "ana@example.com"):
+        with pytest.raises(InvalidField):
+            await set_password(database, passwords, token, bad)
     await set_password(database, passwords, token, "a password long enough")
     with pytest.raises(LinkExpired):
         await set_password(database, passwords, token, "another long password")

@@ -42,6 +42,7 @@ def sign_up_and_in(page: Page, server: RunningServer, name: str, email: str) -> 
     expect(page.get_by_text(email)).to_be_visible()
     wait_for_mail(page, server, email)
     page.goto(printed_link(server, email))
+    page.get_by_label("Password").fill("a long enough password")
     page.get_by_role("button", name=re.compile("Verify")).click()
     expect(page).to_have_url(re.compile("/sign-in"))
     page.get_by_label("E-mail").fill(email)

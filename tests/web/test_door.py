@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 NOBODY_NEEDS_TO_BE_KNOWN = {
     *("/", "/sign-in", "/link", "/sign-up", "/check-mail", "/become-operator"),
-    *("/verify", "/set-password", "/theme"),
+    *("/verify", "/verify/new-password", "/forgot-password", "/set-password", "/theme"),
 }
 HEADERS = ("content-security-policy", "x-content-type-options", "referrer-policy", "x-frame-options")
 

@@ -1,5 +1,8 @@
 """From nothing to signed in and verified, and every way that does not work."""
 
+import re
+from urllib.parse import quote
+
 import pytest
 
 from tests.web.cast import ORIGIN, PASSWORD, House, text_of
@@ -25,6 +28,7 @@ async def test_a_person_signs_up_verifies_and_only_then_creates_an_organization(
 
     page = await lea.get(verify)
     assert "Confirm that lea@example.com is yours" in text_of(page)
+    assert "Password" not in text_of(page)  # they are signed in here with it
     verified = await lea.follow(await lea.send(verify, "/verify"))
     assert verified.status_code == 303
     assert "is verified" in text_of(await lea.follow(verified))
@@ -40,7 +44,7 @@ async def test_a_verification_link_is_not_spent_by_opening_it_and_works_once(hou
     verify = await house.link()
     for _ in range(2):
         assert (await lea.get(verify)).status_code == 200
-    assert (await lea.send(verify, "/verify")).status_code == 303
+    assert (await lea.send(verify, "/verify", password=PASSWORD)).status_code == 303
     again = await lea.get(verify)
     assert again.status_code == 400
     assert "This link no longer works" in text_of(again)
@@ -131,3 +135,49 @@ async def test_the_first_operator_comes_by_the_printed_link(house):
     assert "You are the operator of this installation." in text_of(landed)
     assert (await lea.get("/operator/mail")).status_code == 200
     assert (await house.browser().get(link)).status_code == 400
+
+
+async def test_where_somebody_wanted_to_go_survives_signing_up_verifying_and_signing_in(house):
+    lea, wanted = house.browser(), "/personal/models?sort=price"
+    page = await lea.get(f"/sign-in?next={quote(wanted)}")
+    sign_up = re.search(r'href="(/sign-up[^"]*)"', page.text).group(1)
+    await lea.send(sign_up, "/sign-up", **LEA)
+    verify = await house.link()
+    elsewhere = house.browser()  # the mail is read on a phone
+    verified = await elsewhere.send(verify, "/verify", password=PASSWORD)
+    assert verified.headers["location"] == f"/sign-in?next={quote(wanted, safe='')}"
+    landed = await elsewhere.send(verified.headers["location"], "/sign-in", email=LEA["email"], password=PASSWORD)
+    assert landed.headers["location"] == wanted
+
+
+async def test_it_survives_choosing_a_password_too_and_never_leads_to_another_site(house):
+    lea = house.browser()
+    await lea.send("/sign-up?next=/personal/keys", "/sign-up", **LEA)
+    verify = await house.link()
+    assert "The one you chose when you signed up" in text_of(await lea.get(verify))
+    wrong = await lea.send(verify, "/verify", password="not the one I chose")
+    assert wrong.status_code == 400
+    assert 'id="password-error"' in wrong.text
+    chosen = await lea.send(verify, "/verify/new-password")
+    assert chosen.headers["location"].startswith("/set-password?token=")
+    done = await lea.send(chosen.headers["location"], "/set-password", password="quite another password")
+    assert done.headers["location"] == "/sign-in?next=%2Fpersonal%2Fkeys"
+    eve = house.browser()
+    await eve.send("/sign-up", "/sign-up", **{**LEA, "email": "eve@example.com", "next": "//evil.example"})
+    assert (await eve.send(await house.link(), "/verify", password=PASSWORD)).headers["location"] == "/sign-in"
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("Password2026", "most common in leaked lists"),
+        ("qwertyuiop[]", "keys beside each other"),
+        ("LeaNovak2026", "a name or an address that others know"),
+        ("lealealealea", "repeats the same few characters"),
+    ],
+)
+async def test_a_password_that_is_guessed_first_is_refused_and_the_form_says_why(house, password, why):
+    response = await house.browser().send("/sign-up", "/sign-up", **{**LEA, "password": password})
+    assert response.status_code == 400
+    assert why in text_of(response)
+    assert await house.mails() == []

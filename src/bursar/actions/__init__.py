@@ -32,6 +32,7 @@ from bursar.actions.create_organization import create_organization
 from bursar.actions.decline_invitation import decline_invitation, decline_waiting_invitation
 from bursar.actions.delete_organization import CreditsLeft, Deleted, delete_organization
 from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
+from bursar.actions.forget_ended import forget_ended
 from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
 from bursar.actions.invite_members import Invited, InviteOutcome, addresses_in, invite_members
@@ -57,6 +58,7 @@ from bursar.actions.note_check import note_check
 from bursar.actions.note_seen import note_seen
 from bursar.actions.remove_member import NobodyToHandOverTo, ThatIsYou, remove_member
 from bursar.actions.rename_user import rename_user
+from bursar.actions.request_reset import request_reset
 from bursar.actions.resend_invitation import resend_invitation
 from bursar.actions.revoke_invitation import revoke_invitation
 from bursar.actions.rotate_key import end_grace, rotate_key
@@ -65,7 +67,14 @@ from bursar.actions.set_password import set_password
 from bursar.actions.set_seats import set_seats
 from bursar.actions.settle_organization import CreditsInUse, NothingToSettle, settle_organization
 from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
-from bursar.actions.sign_up import EmailNotVerified, SignUpClosed, resend_verification, sign_up, verify_email
+from bursar.actions.sign_up import (
+    EmailNotVerified,
+    SignUpClosed,
+    choose_password_instead,
+    resend_verification,
+    sign_up,
+    verify_email,
+)
 from bursar.actions.update_organization import update_organization
 
 __all__ = [
@@ -112,6 +121,7 @@ __all__ = [
     "answer_credit_move",
     "become_operator",
     "change_role",
+    "choose_password_instead",
     "confirm_by_link",
     "confirm_correction",
     "confirm_identity",
@@ -125,6 +135,7 @@ __all__ = [
     "end_other_sessions",
     "end_session_of",
     "enter",
+    "forget_ended",
     "forget_node",
     "grant_credits",
     "invite_members",
@@ -141,6 +152,7 @@ __all__ = [
     "remove_member",
     "rename_user",
     "request_credit_move",
+    "request_reset",
     "require_own_address",
     "resend_invitation",
     "resend_verification",

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterable
 from datetime import timedelta
 
-from bursar.identity import LINK_LIFETIME, LinkPurpose, User, mint_link
+from bursar.identity import LINK_LIFETIME, AttemptKind, LinkPurpose, User, mint_link, normalize_email, take_mail
+from bursar.kernel.errors import TooMany
 from bursar.kernel.secrets import hash_secret
 from bursar.mail import Message, confirm_identity, set_password, verify_email
 from bursar.storage import Tx
@@ -43,6 +44,16 @@ async def notify(tx: Tx, messages: Iterable[Message]) -> None:
     """Mails that only tell, and hold no secret."""
     for message in messages:
         await post(tx, message)
+
+
+async def require_mail(tx: Tx, user: User) -> None:
+    """For somebody signed in who asks for a message to themselves. Raises `TooMany` beyond what one address gets in an hour."""
+    if not await take_mail(tx, normalize_email(user.email)):
+        raise TooMany(
+            "There were several messages within the hour.",
+            retry_after_seconds=AttemptKind.MAIL.value.forget_each.seconds,
+            remedy="Look in your mail first.",
+        )
 
 
 async def enqueue(tx: Tx, message: Message, purpose: LinkPurpose, reference: str | None) -> None:

@@ -27,7 +27,7 @@ async def become_operator(
     """
     identity.require_email(email)
     identity.require_name(name)
-    hashed = await passwords.hash(identity.require_password(password))
+    hashed = await passwords.hash(identity.require_password(password, name, email))
     async with database.begin(SYSTEM) as tx:
         # Two nodes may each have printed a link: whoever comes second must see the first one's operator.
         await identity.lock_links(tx, NOBODY, LinkPurpose.BECOME_OPERATOR)

@@ -3,9 +3,9 @@
 from bursar import audit, identity
 from bursar.access import Actor
 from bursar.actions._attempts import begin_attempt, proof_subjects
-from bursar.actions._mails import mail_link
+from bursar.actions._mails import mail_link, require_mail
 from bursar.identity import LinkPurpose, Passwords, Session
-from bursar.kernel.errors import InvalidField, LinkExpired, TooMany
+from bursar.kernel.errors import InvalidField, LinkExpired
 from bursar.kernel.ids import OwnerId, SessionId
 from bursar.storage import SYSTEM, Database, Tx
 
@@ -34,12 +34,7 @@ async def confirm_identity(
 async def mail_proof(database: Database, session: Session, *, public_url: str, next_path: str) -> None:
     """For those without a password: a link that proves this one session. Raises `TooMany`."""
     async with database.begin(SYSTEM) as tx:
-        if not await identity.take_mail(tx, identity.normalize_email(session.user.email)):
-            raise TooMany(
-                "There were several messages within the hour.",
-                retry_after_seconds=720,
-                remedy="Look in your mail first.",
-            )
+        await require_mail(tx, session.user)
         await mail_link(tx, session.user, LinkPurpose.PROVE, public_url, detail=f"{session.id} {next_path}")
 
 

@@ -1,22 +1,41 @@
-from bursar import audit, identity
+from bursar import audit, identity, keys
 from bursar.access import Actor
-from bursar.identity import LinkPurpose, Passwords
-from bursar.kernel.ids import OwnerId
-from bursar.storage import SYSTEM, Database
+from bursar.actions._attempts import sign_in_subjects
+from bursar.identity import LinkPurpose, Passwords, User
+from bursar.kernel.ids import OwnerId, UserId
+from bursar.storage import SYSTEM, Database, Tx
 
 
 async def set_password(
     database: Database, passwords: Passwords, *, token: str, password: str, address: str | None
-) -> None:
+) -> tuple[User, str]:
     """By the link mailed or printed for it; also verifies the address, ends every session, and does not sign in.
 
-    Raises `InvalidField` (the link stays good) and `LinkExpired`.
+    Where the address was not verified before, whoever signed up with it may be a stranger: of what that person set up nothing keeps
+    working. The user, and where they wanted to go. Raises `InvalidField` (the link stays good) and `LinkExpired`.
     """
-    hashed = await passwords.hash(identity.require_password(password))
+    async with database.snapshot(SYSTEM) as snapshot:
+        link = await identity.peek_link(snapshot, token, LinkPurpose.SET_PASSWORD)
+        user = await identity.get_user(snapshot, link.user)
+        had_password = await identity.find_password_hash(snapshot, link.user) is not None
+    hashed = await passwords.hash(identity.require_password(password, user.name, user.email))
     async with database.begin(SYSTEM) as tx:
         link = await identity.spend_link(tx, token, LinkPurpose.SET_PASSWORD)
+        actor = Actor.person(link.user, address)
+        if await identity.mark_verified(tx, link.user) and had_password:
+            await _start_over(tx, actor, link.user)
         await identity.set_password(tx, link.user, hashed)
-        await identity.mark_verified(tx, link.user)
         await identity.end_sessions_of(tx, link.user)
-        await audit.record(tx, Actor.person(link.user, address), OwnerId(link.user), "user.password_set", link.user)
+        await identity.spend_links_of(tx, link.user)
+        await identity.clear_attempts(tx, sign_in_subjects(user.email, None, None))
+        await audit.record(tx, actor, OwnerId(link.user), "user.password_set", link.user)
         await tx.announce("user", link.user)
+    return user, link.detail or ""
+
+
+async def _start_over(tx: Tx, actor: Actor, user: UserId) -> None:
+    """Keys of the personal account that somebody made before the address was anybody's stop working."""
+    for key in await keys.list_keys(tx, OwnerId(user)):
+        if key.disabled_at is None:
+            await keys.set_disabled(tx, key, disabled=True)
+            await audit.record(tx, actor, OwnerId(user), "key.disabled", key.id, name=key.name)

@@ -19,6 +19,7 @@ from bursar.identity._links import (
     mint_link,
     peek_link,
     spend_link,
+    spend_links_of,
 )
 from bursar.identity._passwords import Passwords
 from bursar.identity._rules import normalize_email, require_email, require_name, require_password
@@ -106,6 +107,7 @@ __all__ = [
     "require_password",
     "set_password",
     "spend_link",
+    "spend_links_of",
     "take_mail",
     "users_by_id",
 ]

@@ -1,10 +1,12 @@
 """One-time links: 256 random bits, hashed at rest, spent once, replaced by a newer one of the same purpose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 
 from bursar.identity import tables
 from bursar.kernel.errors import LinkExpired
@@ -50,16 +52,11 @@ class OneTimeLink:
 
 
 async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose, detail: str | None = None) -> str:
-    """The plain token, never stored; earlier links of the same purpose stop working."""
+    """The plain token, never stored; earlier links of the same purpose stop working. Without a `detail` it keeps theirs."""
     token = mint_token()
-    older = await tx.returning(
-        update(_links)
-        .where(_links.c.user_id == user, _links.c.purpose == purpose, _links.c.spent_at.is_(None))
-        .values(spent_at=tx.now)
-        .returning(_links.c.token_hash)
-    )
-    for row in older:
-        await strip(tx, row.token_hash)
+    older = await _spend(tx, _links.c.user_id == user, _links.c.purpose == purpose)
+    if detail is None:
+        detail = max(older, key=lambda row: row.created_at).detail if older else None
     await tx.execute(
         _links.insert().values(
             token_hash=hash_secret(token),
@@ -108,10 +105,24 @@ async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
     return OneTimeLink(UserId(rows[0].user_id), purpose, rows[0].detail)
 
 
+async def spend_links_of(tx: Tx, user: UserId) -> None:
+    """None of what was mailed to this person before works any more."""
+    await _spend(tx, _links.c.user_id == user)
+
+
 async def lock_links(tx: Tx, user: UserId, purpose: LinkPurpose) -> None:
     """Waits for whoever else is about to act on a link of this person and purpose, spent or not, and keeps others waiting."""
     links = select(_links.c.token_hash).where(_links.c.user_id == user, _links.c.purpose == purpose)
     await tx.all(links.order_by(_links.c.token_hash).with_for_update())
+
+
+async def _spend(tx: Tx, *those: ColumnElement[bool]) -> Sequence[Any]:
+    older = await tx.returning(
+        update(_links).where(_links.c.spent_at.is_(None), *those).values(spent_at=tx.now).returning(*_links.c)
+    )
+    for row in older:
+        await strip(tx, row.token_hash)
+    return older
 
 
 def _expired() -> LinkExpired:

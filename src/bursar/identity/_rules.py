@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from bursar.identity._common import why_weak
 from bursar.kernel.errors import InvalidField
 
 EMAIL_CHARACTERS_MAX = 254
@@ -37,9 +38,13 @@ def require_name(name: str) -> str:
     return name
 
 
-def require_password(password: str) -> str:
+def require_password(password: str, *about: str) -> str:
+    """Long enough, and not what is guessed first. `about`: the person's name and address. Raises `InvalidField`, saying why."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise InvalidField("password", f"A password has at least {PASSWORD_CHARACTERS_MIN} characters.")
     if len(password.encode("utf-8", "surrogatepass")) > PASSWORD_BYTES_MAX:
         raise InvalidField("password", f"A password has at most {PASSWORD_BYTES_MAX} bytes.")
+    weak = why_weak(password, *about)
+    if weak is not None:
+        raise InvalidField("password", weak)
     return password

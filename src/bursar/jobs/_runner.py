@@ -9,6 +9,7 @@ import logging
 from contextlib import suppress
 from datetime import timedelta
 
+from bursar.actions import forget_ended
 from bursar.jobs._books import CHECK_SECONDS, CHECK_SECONDS_FIRST, BooksCheck
 from bursar.kernel.errors import BursarError
 from bursar.mail import Mailer, Message
@@ -143,6 +144,7 @@ class Jobs:
                 await strip_expired(self._database)
                 await forget_old_changes(self._database)
                 await forget_old_repeats(self._database)
+                await forget_ended(self._database)
             except BursarError as error:
                 _log.warning("tidying waits: %s", error.sentence)
             except Exception:  # noqa: BLE001 - as above

@@ -9,7 +9,7 @@ from bursar.mail._credits import (
     paid_after_deletion,
 )
 from bursar.mail._mailers import ConsoleMailer, Mailer, MailNotSent, SmtpMailer
-from bursar.mail._messages import Message, books_differ, confirm_identity, set_password, verify_email
+from bursar.mail._messages import Message, already_there, books_differ, confirm_identity, set_password, verify_email
 from bursar.mail._organizations import KeyNote, invitation, member_gone, role_changed, you_were_removed
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Mailer",
     "Message",
     "SmtpMailer",
+    "already_there",
     "books_differ",
     "confirm_identity",
     "credits_settled",

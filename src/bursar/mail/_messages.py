@@ -34,6 +34,16 @@ def set_password(to: str, name: str, link: str) -> Message:
     )
 
 
+def already_there(to: str, name: str, sign_in_url: str) -> Message:
+    """Instead of a link, where somebody signs up with an address that has a user."""
+    return Message(
+        to,
+        "You already have a Bursar account",
+        f"Hello {name},\n\nsomebody, perhaps you, tried to sign up with this address, which has an account already.\n"
+        f"Sign in here: {sign_in_url}\n\nIf it was not you, nothing needs to be done.\n",
+    )
+
+
 def confirm_identity(to: str, name: str, link: str) -> Message:
     return Message(
         to,

@@ -43,8 +43,12 @@ async def refused(visit: Visit, error: BursarError) -> Response:
     elif error.status == 500:
         text = "It is our fault and was written to the log. Nothing of what you asked for was done."
     response = _page(visit, error.status, text, admins)
-    if isinstance(error, TooMany | Unavailable):
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return wait(response, error) if isinstance(error, TooMany | Unavailable) else response
+
+
+def wait(response: Response, error: TooMany | Unavailable) -> Response:
+    """The answer, which says when to try again."""
+    response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
 
 

@@ -5,12 +5,13 @@ from starlette.responses import Response
 from bursar import actions, identity, reports
 from bursar.actions import InvalidSignIn
 from bursar.identity import LinkPurpose
-from bursar.kernel.errors import LinkExpired
+from bursar.kernel.errors import LinkExpired, TooMany
 from bursar.storage import SYSTEM
 from bursar.web import _session
 from bursar.web._context import Visit, base_of
+from bursar.web._known import known, remember
 from bursar.web._pages import own_path, redirect, render
-from bursar.web.errors import plain_http_warning
+from bursar.web.errors import plain_http_warning, wait
 
 
 async def land(visit: Visit) -> Response:
@@ -36,19 +37,28 @@ async def send(visit: Visit) -> Response:
             password=form.get("password", ""),
             address=visit.address,
             user_agent=visit.user_agent,
+            known=known(visit),
         )
     except InvalidSignIn as refused:
         return _page(visit, next_path, refused.status, email=email, errors={"form": f"{refused}"})
+    except TooMany as waiting:
+        told = {"form": f"{waiting} {waiting.remedy}"}
+        return wait(_page(visit, next_path, waiting.status, email=email, errors=told), waiting)
     return await signed_in(visit, token, next_path or "/")
 
 
 async def signed_in(visit: Visit, token: str, url: str, message: str | None = None) -> Response:
     """Hands the session over; one that this browser had before ends."""
+    database = visit.site.parts.database
     earlier = _session.read_token(visit.request, _session.SESSION)
     if earlier is not None:
-        await actions.sign_out(visit.site.parts.database, earlier)
+        await actions.sign_out(database, earlier)
     response = redirect(visit, url, message)
     _session.set_session(response, token)
+    async with database.snapshot(SYSTEM) as snapshot:
+        session = await identity.find_session(snapshot, token)
+    if session is not None:
+        remember(visit, response, session.user.id)
     return response
 
 

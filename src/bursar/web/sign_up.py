@@ -6,11 +6,12 @@ from starlette.responses import Response
 
 from bursar import actions, identity
 from bursar.identity import LinkPurpose
-from bursar.kernel.errors import Conflict, InvalidField, LinkExpired
+from bursar.kernel.errors import Conflict, InvalidField, LinkExpired, TooMany
 from bursar.storage import SYSTEM
 from bursar.web import _session
 from bursar.web._context import Visit
 from bursar.web._pages import own_path, redirect, render
+from bursar.web.errors import wait
 from bursar.web.sign_in import link_expired, signed_in
 
 MAIL_SECONDS = 600
@@ -18,7 +19,7 @@ MAIL_SECONDS = 600
 
 async def show(visit: Visit) -> Response:
     if visit.session is not None:
-        return redirect(visit, "/")
+        return redirect(visit, own_path(visit.query("next"), "/"))
     if not visit.site.parts.sign_up_is_open:
         return _closed(visit)
     return _page(visit, 200, {})
@@ -39,9 +40,12 @@ async def send(visit: Visit) -> Response:
             public_url=parts.public_url,
             address=visit.address,
             is_open=parts.sign_up_is_open,
+            next_path=own_path(form.get("next", ""), ""),
         )
     except InvalidField as wrong:
         return _page(visit, wrong.status, {wrong.field: wrong.sentence})
+    except TooMany as waiting:
+        return wait(_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
     return to_check_mail(visit, email)
 
 

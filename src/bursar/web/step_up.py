@@ -16,6 +16,7 @@ from bursar.kernel.errors import InvalidField, LinkExpired, TooMany
 from bursar.storage import SYSTEM
 from bursar.web._context import Visit
 from bursar.web._pages import came_from, own_path, path_of, redirect, render
+from bursar.web.errors import wait
 
 HERE = "/confirm"
 PROOF = "step_up_proof"
@@ -103,9 +104,7 @@ async def _refused(
 ) -> Response:
     if isinstance(wrong, InvalidField):
         return await _page(visit, action, fields, back, wrong.status, {PROOF: wrong.sentence})
-    response = await _page(visit, action, fields, back, wrong.status, {"form": f"{wrong} {wrong.remedy}"})
-    response.headers["Retry-After"] = str(wrong.retry_after_seconds)
-    return response
+    return wait(await _page(visit, action, fields, back, wrong.status, {"form": f"{wrong} {wrong.remedy}"}), wrong)
 
 
 async def _page(
