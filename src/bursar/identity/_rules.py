@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from bursar.identity._common import why_weak
+from bursar.identity._guessable import why_weak
 from bursar.kernel.errors import InvalidField
 
 EMAIL_CHARACTERS_MAX = 254

@@ -3,7 +3,7 @@
 import pytest
 
 from bursar import identity
-from bursar.identity import _common
+from bursar.identity import _guessable
 from bursar.kernel.errors import InvalidField
 
 ABOUT = ("Ana Ruiz", "ana.ruiz@acme.example.com")
@@ -17,7 +17,7 @@ ABOUT = ("Ana Ruiz", "ana.ruiz@acme.example.com")
     ],
 )
 def test_leaked_ones_and_what_is_made_of_them(password: str):
-    why = _common.why_weak(password, *ABOUT)
+    why = _guessable.why_weak(password, *ABOUT)
     assert why is not None
     assert "leaked" in why
 
@@ -26,12 +26,12 @@ def test_leaked_ones_and_what_is_made_of_them(password: str):
     "password", ["qwertyuiop12", "1qaz2wsx3edc", "abcdefghijkl", "0987654321", "123-456-7890", "asdf;lkjasdf"]
 )
 def test_keys_beside_each_other(password: str):
-    assert "keys beside" in (_common.why_weak(password) or "")
+    assert "keys beside" in (_guessable.why_weak(password) or "")
 
 
 @pytest.mark.parametrize("password", ["aaaaaaaaaaaa", "abcabcabcabc", "11112222333344", "x" * 1000, "ab1ab1ab1ab1a"])
 def test_repeats(password: str):
-    assert "repeats" in (_common.why_weak(password) or "")
+    assert "repeats" in (_guessable.why_weak(password) or "")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_repeats(password: str):
     ["AnaRuiz2026", "4na.ru1z2026", "ana.ruiz@acme.example.com", "Bursar-2026!", "Acme-2026-acme", "bursarbursar1"],
 )
 def test_the_person_and_the_product(password: str):
-    assert "name or an address" in (_common.why_weak(password, *ABOUT) or "")
+    assert "name or an address" in (_guessable.why_weak(password, *ABOUT) or "")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_refusal_names_the_field_and_never_the_password():
 
 def test_the_list_is_what_the_docs_say():
     """Sorted, in small letters, each once: what is compared with it is in small letters too."""
-    lines = _common._FILE.read_text(encoding="utf-8").splitlines()
+    lines = _guessable._FILE.read_text(encoding="utf-8").splitlines()
     assert lines == sorted(set(lines))
     assert all(line == line.casefold() for line in lines)
     assert 10_000 < len(lines) < 12_000
