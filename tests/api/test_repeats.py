@@ -162,31 +162,22 @@ async def test_a_name_is_kept_for_a_day_and_then_forgotten(fixed_database: Datab
     assert await storage.forget_old_repeats(fixed_database) == 1
 
 
-async def test_a_demoted_creators_management_key_is_refused_reading_and_writing_and_the_admins_are_named(api: Api):
+async def test_a_demoted_creators_management_key_is_refused_whatever_it_asks(api: Api):
     cast, database = api.world.cast, api.world.database
-    async with database.begin(SYSTEM) as tx:
-        made, secret = await keys.create(
-            tx,
-            api.world.checker,
-            owner=cast.owner,
-            creator=cast.member.id,
-            name="was an admin's",
-            kind=KeyKind.MANAGEMENT,
-        )
-    assert made.creator == cast.member.id
-    headers = {"authorization": f"Bearer {secret}"}
-    for method, path in (("GET", "/keys"), ("GET", "/credits"), ("POST", "/keys"), ("PATCH", "/organization/budget")):
-        answer = await api.client.request(method, f"/api/v1{path}", headers=headers, json={"name": "x", "limit": 1})
-        assert answer.status_code == 403, (method, path, answer.text)
-        assert cast.admin.email in answer.json()["error"]["message"]
-    # and one whose creator is no member at all
-    async with database.begin(SYSTEM) as tx:
-        _, secret = await keys.create(
-            tx, api.world.checker, owner=cast.owner, creator=cast.stranger.id, name="x", kind=KeyKind.MANAGEMENT
-        )
-    answer = await api.get("/keys", secret)
-    assert answer.status_code == 403
-    assert "no longer a member" in answer.json()["error"]["message"]
+    for creator in (cast.member, cast.stranger):
+        async with database.begin(SYSTEM) as tx:
+            _, secret = await keys.create(
+                tx, api.world.checker, owner=cast.owner, creator=creator.id, name="x", kind=KeyKind.MANAGEMENT
+            )
+        headers = {"authorization": f"Bearer {secret}"}
+        for method, path in (
+            ("GET", "/keys"),
+            ("GET", "/credits"),
+            ("POST", "/keys"),
+            ("PATCH", "/organization/budget"),
+        ):
+            answer = await api.client.request(method, f"/api/v1{path}", headers=headers, json={"name": "x", "limit": 1})
+            assert answer.status_code == 403, (method, path, answer.text)
 
 
 async def test_what_a_management_key_does_is_audited_with_the_key_its_creator_and_the_address(api: Api):

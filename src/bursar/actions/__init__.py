@@ -96,7 +96,6 @@ __all__ = [
     "Joined",
     "KeyChanges",
     "NoSuchNode",
-    "NoSuchOwner",
     "NoSuchSession",
     "NobodyToHandOverTo",
     "NotAMember",

@@ -128,8 +128,9 @@ async def set_key_disabled(database: Database, actor: Actor, *, owner: OwnerId, 
     """Raises `NoSuchKey`, also for a colleague's key when a member asks."""
     async with database.begin(Scope(owner)) as tx:
         found = await manageable(tx, actor, owner, key)
-        await keys.set_disabled(tx, found, disabled)
-        await audit.record(tx, actor, owner, _ABLED[disabled], key, name=found.name)
+        if disabled != (found.disabled_at is not None):
+            await keys.set_disabled(tx, found, disabled)
+            await audit.record(tx, actor, owner, _ABLED[disabled], key, name=found.name)
         return found
 
 

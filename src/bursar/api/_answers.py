@@ -53,7 +53,7 @@ def _limit_and_usage(found: Key, usage: KeyUsage | None, use: LimitUse | None) -
         "byok_usage_monthly": _ZERO,
         "creator_user_id": found.creator,
         "workspace_id": workspace_of(found.owner),
-        "expires_at": None if found.expires_at is None else _time(found.expires_at),
+        "expires_at": None if found.expires_at is None else time_text(found.expires_at),
     }
 
 
@@ -64,14 +64,14 @@ def managed_key(found: Key, usage: KeyUsage | None, use: LimitUse | None) -> dic
         "hash": found.hash,
         "name": found.name,
         "disabled": found.disabled_at is not None,
-        "created_at": _time(found.created_at),
-        "updated_at": None if found.updated_at is None else _time(found.updated_at),
-        "last_used_at": None if found.last_used_at is None else _time(found.last_used_at),
+        "created_at": time_text(found.created_at),
+        "updated_at": None if found.updated_at is None else time_text(found.updated_at),
+        "last_used_at": None if found.last_used_at is None else time_text(found.last_used_at),
         "external_user": None,
-        "rotated_at": None if found.rotated_at is None else _time(found.rotated_at),
+        "rotated_at": None if found.rotated_at is None else time_text(found.rotated_at),
         "previous_hash": found.previous_hash,
         "previous_label": found.previous_label,
-        "previous_until": None if found.previous_until is None else _time(found.previous_until),
+        "previous_until": None if found.previous_until is None else time_text(found.previous_until),
     }
 
 
@@ -90,7 +90,7 @@ def budget(use: LimitUse) -> dict[str, Any]:
         "spend_usd": to_credits(use.used),
         "remaining_usd": to_credits(use.limit.amount - use.used),
         "reset_interval": _reset(use.limit.period),
-        "resets_at": None if use.resets_at is None else _time(use.resets_at),
+        "resets_at": None if use.resets_at is None else time_text(use.resets_at),
     }
 
 
@@ -98,7 +98,8 @@ def _reset(period: Period) -> str | None:
     return None if period is Period.TOTAL else period.value
 
 
-def _time(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """ISO 8601 in UTC, with Z."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import __version__
-from bursar.api import _endpoints, _inference, _keys, _models, _routes
+from bursar.api import _audit, _endpoints, _inference, _keys, _models, _routes
 from bursar.api._answers import InvalidParameter
 from bursar.api._describe import SECURITY_SCHEMES
 from bursar.api._door import managed_by
@@ -96,11 +96,12 @@ def create_api(parts: ApiParts) -> FastAPI:
     def shelf() -> Shelf:
         return Shelf(parts.catalog(), parts.health, parts.database.clock)
 
-    managed = managed_by(parts.database, parts.admission)
+    managed = managed_by(parts.admission)
     for router in (
         _models.router(parts.admission, shelf),
         _endpoints.router(parts.admission, shelf),
         _routes.router(parts.database, parts.admission, managed, parts.caught_up),
+        _audit.router(parts.database, managed),
         _keys.router(parts.database, managed, parts.checker, parts.caught_up),
     ):
         app.include_router(router, prefix="/api/v1")

@@ -5,7 +5,7 @@ Money is USD as a JSON number; prices are strings of USD per unit; times are ISO
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bursar.catalog import CHARGE_CLASSES
 
@@ -389,3 +389,75 @@ class ReceiptObject(BaseModel):
 
 class ReceiptAnswer(BaseModel):
     data: ReceiptObject
+
+
+class AuditActor(BaseModel):
+    kind: Literal["user", "key", "operator", "system"] = Field(
+        description="A person, a key of theirs, who runs this installation, or Bursar itself."
+    )
+    name: str
+    user_id: str | None = Field(description="Of a key: who created it.")
+    key_id: str | None
+    address: str | None = Field(description="The IP address it came from.")
+
+
+class AuditSubject(BaseModel):
+    id: str
+    name: str
+
+
+AuditDetail = str | int | bool | None
+
+
+class AuditChange(BaseModel):
+    before: AuditDetail
+    after: AuditDetail
+
+
+class AuditEventObject(BaseModel):
+    id: str
+    at: str
+    action: str = Field(description="Noun and verb, like `key.created`.")
+    sentence: str = Field(description="For people; it may be worded otherwise one day.")
+    actor: AuditActor
+    context_id: str = Field(description="Whose log it stands in: an organization's or a person's.")
+    subject: AuditSubject
+    details: dict[str, AuditDetail]
+    changes: dict[str, AuditChange]
+
+
+class AuditEventsAnswer(BaseModel):
+    data: list[AuditEventObject]
+    next_cursor: str | None = Field(description="Null on the last page.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "data": [
+                        {
+                            "id": "evt_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                            "at": "2026-11-24T13:30:00Z",
+                            "action": "limit.set",
+                            "sentence": "Ana Ruiz changed the limit of key app from $5.00 to $10.00 daily",
+                            "actor": {
+                                "kind": "user",
+                                "name": "Ana Ruiz",
+                                "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                                "key_id": None,
+                                "address": "192.0.2.1",
+                            },
+                            "context_id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                            "subject": {"id": "key_01kbyd3q5x8m4t2v9w7z6y1r0n", "name": "key app"},
+                            "details": {},
+                            "changes": {
+                                "amount_nanos": {"before": 5_000_000_000, "after": 10_000_000_000},
+                                "period": {"before": "daily", "after": "daily"},
+                            },
+                        }
+                    ],
+                    "next_cursor": None,
+                }
+            ]
+        }
+    )

@@ -66,7 +66,7 @@ WORDS: Mapping[Kind, Sequence[str]] = {
     Kind.MEMBERS: ("member", "invitation"),
     Kind.ORGANIZATION: ("organization",),
     Kind.CREDITS: ("purchase", "credits", "correction", "node"),
-    Kind.ACCOUNT: ("user", "operator"),
+    Kind.ACCOUNT: ("user", "session", "operator"),
 }
 
 

@@ -1,6 +1,7 @@
 """Floor 3: read-only joins over the rooms' tables, each from one snapshot."""
 
 from bursar.reports.activity_feed import NO_KEY, ActivityFilter, FeedRow, activity_feed, export_rows, feed_row
+from bursar.reports.audit_log import AuditRow, audit_actors, audit_export, audit_log
 from bursar.reports.billing import Billing, StatementRow, billing
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
@@ -17,6 +18,7 @@ from bursar.reports.verify import LastCheck, encode_check, last_check, told, ver
 __all__ = [
     "NO_KEY",
     "ActivityFilter",
+    "AuditRow",
     "Billing",
     "ContextEntry",
     "CreditTotals",
@@ -42,6 +44,9 @@ __all__ = [
     "WorkerStanding",
     "activity_feed",
     "admins_of",
+    "audit_actors",
+    "audit_export",
+    "audit_log",
     "billing",
     "contexts_of",
     "credit_totals",

@@ -30,7 +30,10 @@ _PATHS = {
     "activity": "/activity",
     "keys": "/keys",
     "credits": "/credits",
+    "audit": "/audit",
 }
+_NEEDED = {"audit": Permission.SEE_AUDIT}
+"""Pages that a context may not have for somebody: the switcher leads to its overview then."""
 
 
 @dataclass
@@ -147,6 +150,7 @@ def navigation(visit: Visit) -> dict[str, Any]:
             "role": here.context.role.value,
             "balance": usd(here.balance.total),
             "can_buy": visit.may(Permission.BUY_CREDITS),
+            "can_audit": visit.may(Permission.SEE_AUDIT),
         },
         "contexts": [
             {
@@ -154,7 +158,7 @@ def navigation(visit: Visit) -> dict[str, Any]:
                 "kind_label": "Organization" if entry.organization else visit.user.name,
                 "role_label": _ROLE_LABELS[entry.context.role],
                 "balance": usd(entry.balance.total),
-                "url": base_of(entry) + path,
+                "url": base_of(entry) + _path_in(entry, visit.page),
                 "initials": initials(entry.name if entry.organization else visit.user.name),
                 "current": entry is here,
             }
@@ -171,6 +175,12 @@ def navigation(visit: Visit) -> dict[str, Any]:
         "is_operator": visit.user.is_operator,
         "sandbox": visit.site.parts.sandbox is not None,
     }
+
+
+def _path_in(entry: ContextEntry, page: str) -> str:
+    needed = _NEEDED.get(page)
+    is_shut = needed is not None and not isinstance(may(entry.context, needed), Allow)
+    return "/overview" if is_shut else _PATHS.get(page, "/overview")
 
 
 def organizations_of(visit: Visit) -> list[dict[str, str]]:

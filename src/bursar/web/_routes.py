@@ -3,6 +3,7 @@
 from bursar.access import Permission
 from bursar.web import (
     activity,
+    audit,
     chat,
     generation,
     keys,
@@ -85,6 +86,8 @@ ROUTES: tuple[PageRoute, ...] = (
     *_in_context("POST", "/keys/{key}/enable", keys.enable, Permission.MANAGE_OWN_KEYS, "keys"),
     *_in_context("GET", "/keys/{key}/delete", keys.ask_delete, Permission.MANAGE_OWN_KEYS, "keys"),
     *_in_context("POST", "/keys/{key}/delete", keys.delete, Permission.MANAGE_OWN_KEYS, "keys"),
+    *_in_context("GET", "/audit", audit.show, Permission.SEE_AUDIT, "audit"),
+    *_in_context("GET", "/audit.csv", audit.export, Permission.SEE_AUDIT, "audit"),
     *_in_context("GET", "/credits", credits_page.show, Permission.SEE_BALANCE, "credits"),
     *_in_context("POST", "/credits/purchases", credits_page.buy, Permission.BUY_CREDITS, "credits"),
     PageRoute("GET", "/sandbox/checkout/{purchase}", sandbox.show, Entry.SIGNED_IN),
@@ -99,5 +102,7 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/operator/mail", operator.show_mail, Entry.OPERATOR, "operator"),
     PageRoute("GET", "/operator/books", operator.show_books, Entry.OPERATOR, "books"),
     PageRoute("GET", "/operator/books.json", operator.verify_books, Entry.OPERATOR, "books", is_call=True),
+    PageRoute("GET", "/operator/audit", audit.show_installation, Entry.OPERATOR, "installation"),
+    PageRoute("GET", "/operator/audit.csv", audit.export_installation, Entry.OPERATOR, "installation"),
     PageRoute("GET", "/metrics", metrics.show, Entry.MONITOR, is_call=True),
 )

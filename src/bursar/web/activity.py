@@ -1,14 +1,11 @@
 """The feed of requests with its filters and chart, and the same rows as CSV."""
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from tempfile import SpooledTemporaryFile
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from bursar import keys, reports
 from bursar.kernel.ids import KeyId, is_id
@@ -16,21 +13,19 @@ from bursar.kernel.paging import Cursor, Page
 from bursar.reports import NO_KEY, ActivityFilter, FeedRow, Period, Usage
 from bursar.storage import Snapshot
 from bursar.web._context import Visit
+from bursar.web._csv import csv_answer, harmless
 from bursar.web._feed import BUCKET_NAMES, CHAT_KEY, METRICS, chart_of, finish_of, generation, key_name_of
 from bursar.web._pages import is_fragment, render
 from bursar.web._render import compact, usd, usd_exact
 
 DELTA_PERCENT_MAX = 999
 """More than tenfold compares with next to nothing, which says nothing."""
-EXPORT_MEMORY_BYTES = 4 * 1024 * 1024
-EXPORT_CHUNK_BYTES = 64 * 1024
 COLUMNS = (
     *("time_utc", "generation_id", "model", "provider", "api_key", "member", "prompt_tokens", "completion_tokens"),
     *("reasoning_tokens", "cached_tokens", "first_token_ms", "duration_ms", "finish", "cost_usd", "usage_source"),
     *("cache_write_tokens", "cache_write_1h_tokens", "audio_tokens", "image_tokens"),
     *("audio_output_tokens", "image_output_tokens"),
 )
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -93,54 +88,26 @@ async def show(visit: Visit) -> Response:
 
 
 async def export(visit: Visit) -> Response:
-    """What the page shows with these filters, all pages of it.
-
-    Written aside while the snapshot is open and sent afterwards, so that a slow download holds no connection to the database.
-    """
+    """What the page shows with these filters, all pages of it."""
     wanted = Wanted.read(visit)
     filters = replace(wanted.filter(visit), until=None)
-    file = SpooledTemporaryFile(max_size=EXPORT_MEMORY_BYTES, mode="w+b")  # noqa: SIM115 - closed when it was sent
-    file.write(_lines([COLUMNS]))
+    name = f"bursar-activity-{visit.here.slug or 'personal'}-{wanted.period.value}-{visit.now:%Y-%m-%d}.csv"
     await visit.site.parts.gateway.caught_up()
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
-        async for batch in reports.export_rows(snapshot, visit.owner, filters):
-            file.write(_lines([_cells(row) for row in batch]))
-    file.seek(0)
-    name = f"bursar-activity-{visit.here.slug or 'personal'}-{wanted.period.value}-{visit.now:%Y-%m-%d}.csv"
-    return StreamingResponse(
-        _chunks(file),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
-async def _chunks(file: "SpooledTemporaryFile[bytes]") -> AsyncIterator[bytes]:
-    with file:
-        while chunk := file.read(EXPORT_CHUNK_BYTES):
-            yield chunk
+        batches = reports.export_rows(snapshot, visit.owner, filters)
+        return await csv_answer(name, COLUMNS, ([_cells(row) for row in batch] async for batch in batches))
 
 
 def _cells(row: FeedRow) -> Sequence[object]:
     return (
         f"{row.created_at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
-        *(_harmless(text or "") for text in (row.id, row.model, row.provider, key_name_of(row), row.user_name)),
+        *(harmless(text or "") for text in (row.id, row.model, row.provider, key_name_of(row), row.user_name)),
         *(row.prompt_tokens, row.completion_tokens, row.reasoning_tokens, row.cached_tokens),
         *("" if row.first_token_ms is None else row.first_token_ms, row.duration_ms),
-        *(_harmless(finish_of(row)), usd_exact(row.cost).replace("$", "").replace(",", "")),
+        *(harmless(finish_of(row)), usd_exact(row.cost).replace("$", "").replace(",", "")),
         *(row.usage_source, row.cache_write_tokens, row.cache_write_1h_tokens, row.audio_tokens, row.image_tokens),
         *(row.audio_output_tokens, row.image_output_tokens),
     )
-
-
-def _harmless(text: str) -> str:
-    """Names are typed by people, and a spreadsheet would run one that starts like a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _lines(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
 
 
 def _cursor(visit: Visit) -> Cursor | None:
