@@ -96,6 +96,7 @@ __all__ = [
     "Joined",
     "KeyChanges",
     "NoSuchNode",
+    "NoSuchOwner",
     "NoSuchSession",
     "NobodyToHandOverTo",
     "NotAMember",

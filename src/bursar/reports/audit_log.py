@@ -27,27 +27,21 @@ _EXPORT_PAGE = 1_000
 
 @dataclass(frozen=True)
 class AuditRow:
-    """`actor` in words, `sentence` what they did, `subject` in words, `context` the owner's name."""
+    """`actor` in words, `sentence` what they did, `subject` in words, `context` the owner's name.
+
+    `details`: name, value (or what it was before), and what it is after where it changed.
+    """
 
     event: AuditEvent
     actor: str
     sentence: str
     subject: str
     context: str
+    details: Sequence[tuple[str, str, str | None]]
 
     @property
     def at(self) -> datetime:
         return self.event.at
-
-    @property
-    def details(self) -> Sequence[tuple[str, str, str | None]]:
-        """Name, value (or what it was before), and what it is after where it changed."""
-        return [
-            (field_name(name), text_of(name, value.before), text_of(name, value.after))
-            if isinstance(value, Change)
-            else (field_name(name), text_of(name, value), None)
-            for name, value in self.event.details.items()
-        ]
 
 
 async def audit_log(
@@ -96,6 +90,9 @@ async def _names(snapshot: Snapshot, events: Iterable[AuditEvent]) -> dict[str, 
     for event in events:
         wanted |= {event.subject, event.owner}
         wanted |= {text for text in (event.actor.user, event.actor.key) if text is not None}
+        for value in event.details.values():
+            ends = (value.before, value.after) if isinstance(value, Change) else (value,)
+            wanted |= {end for end in ends if isinstance(end, str)}
     return await _named(snapshot, wanted)
 
 
@@ -111,13 +108,18 @@ async def _named(snapshot: Snapshot, ids: set[str]) -> dict[str, str]:
 
 
 def _row(event: AuditEvent, names: Mapping[str, str]) -> AuditRow:
-    subject = subject_name(event, names)
     return AuditRow(
-        event,
-        _actor_name(event.actor, names),
-        sentence_of(event, subject),
-        subject,
-        names.get(event.owner, event.owner),
+        event=event,
+        actor=_actor_name(event.actor, names),
+        sentence=sentence_of(event, names),
+        subject=subject_name(event, names),
+        context=names.get(event.owner, event.owner),
+        details=[
+            (field_name(name), text_of(name, value.before, names), text_of(name, value.after, names))
+            if isinstance(value, Change)
+            else (field_name(name), text_of(name, value, names), None)
+            for name, value in event.details.items()
+        ],
     )
 
 
@@ -127,4 +129,6 @@ def _actor_name(actor: Actor, names: Mapping[str, str]) -> str:
         return f"{person} (key {names.get(str(actor.key), actor.key)})"
     if actor.kind is ActorKind.OPERATOR:
         return "The operator" if person is None else f"{person} (operator)"
-    return "Bursar" if actor.kind is ActorKind.SYSTEM else str(person)
+    if actor.kind is ActorKind.SYSTEM:
+        return "Bursar" if actor.address is None else "Somebody who was not signed in"
+    return str(person)

@@ -16,19 +16,37 @@ SENTENCES: Mapping[str, str] = {
     "correction.proposed": "proposed to correct {amount} of the transfer {corrects}: {reason}",
     "correction.withdrawn": "withdrew the correction of the transfer {corrects}",
     "credits.granted": "granted {amount} of credits: {reason}",
+    "credits.move_refused": "refused to move {amount}: {answer}",
+    "credits.move_requested": "asked to move {amount} to {organization}",
+    "credits.move_withdrawn": "withdrew the request to move {amount}",
+    "credits.moved": "carried out a move of {amount}; the other side is {other}",
+    "credits.received": "moved {amount} here from {source}: {reason}",
+    "credits.settled": "settled the {amount} that were left, {target}: {reason}",
+    "invitation.accepted": "accepted the invitation and joined {organization} as {role}",
+    "invitation.created": "invited {email} as {role}",
+    "invitation.declined": "declined the invitation of {email}",
+    "invitation.resent": "sent the invitation of {email} again",
+    "invitation.revoked": "revoked the invitation of {email}",
     "key.changed": "changed {subject}{changes}",
     "key.created": "created the {key_kind} {name}",
     "key.deleted": "deleted {subject}",
     "key.disabled": "disabled {subject}",
     "key.enabled": "enabled {subject}",
     "key.grace_ended": "ended the old secret of {subject}",
+    "key.handed_over": "handed {subject} over to {creator}",
     "key.rotated": "gave {subject} a new secret; the old one works for {grace} longer",
     "limit.removed": "removed the limit of {subject}{changes}",
     "limit.set": "{did} the limit of {subject}{changes}",
     "member.added": "added {subject} as {role}",
+    "member.left": "left {organization}; keys disabled: {keys_disabled}",
+    "member.removed": "removed {subject} from {organization}; keys disabled: {keys_disabled}, handed over: {keys_handed_over}",
+    "member.role_changed": "changed the role of {subject}{from_to}",
     "node.forgotten": "gave back what the node {subject} had reserved",
     "operator.made": "became an operator of this installation",
+    "organization.changed": "changed {subject}{changes}",
     "organization.created": "created the organization {name}",
+    "organization.deleted": "deleted the organization {name}",
+    "organization.seats_changed": "changed the seats of {subject}{from_to}",
     "purchase.paid": "added {amount} of credits, which were bought",
     "purchase.started": "began to buy {amount} of credits",
     "session.ended": "ended a session",
@@ -36,8 +54,9 @@ SENTENCES: Mapping[str, str] = {
     "user.added": "added {subject} ({email})",
     "user.password_set": "set a password",
     "user.proved": "confirmed by {proof} that it is them",
-    "user.renamed": "changed a name{changes}",
+    "user.renamed": "changed their name{from_to}",
     "user.reset": "made a link for {subject} to choose a new password",
+    "user.reset_asked": "asked for a link to choose a new password",
     "user.sign_in_link_made": "made a link that signs {subject} in once",
     "user.signed_in": "signed in by {proof}",
     "user.signed_up": "signed up",
@@ -59,18 +78,24 @@ _PERIODS = {"daily": "daily", "weekly": "weekly", "monthly": "monthly", "total":
 _LIMITS = ("limit.set", "limit.removed")
 
 
-def sentence_of(event: AuditEvent, subject: str) -> str:
-    """What was done, without who did it. `subject`: its name. An action without a line of its own is told by its words."""
+def sentence_of(event: AuditEvent, names: Mapping[str, str]) -> str:
+    """What was done, without who did it. `names`: of people, keys and organizations, by id. An action without a line of its own is told
+    by its words."""
     line = SENTENCES.get(event.action)
     if line is None:
         noun, _, verb = event.action.partition(".")
         line = f"{verb.replace('_', ' ')} {noun.replace('_', ' ')} {{subject}}{{changes}}"
-    words = {name: text_of(name, _after(value)) for name, value in event.details.items()}
-    words |= {"subject": subject, "changes": _limit_changes(event) if event.action in _LIMITS else _changes(event)}
+    details = event.details
+    words = {name: text_of(name, _after(value), names) for name, value in details.items()}
+    words["subject"] = subject_name(event, names)
+    words["changes"] = _limit_changes(event) if event.action in _LIMITS else _changes(event, names)
+    words["from_to"] = "".join(f" from {was} to {now}" for _, was, now in _changed(event, names))
     words["amount"] = words.get("amount_nanos", "–")
     words["grace"] = words.get("grace_seconds", "–")
-    words["did"] = "set" if _before(event.details.get("amount_nanos")) is None else "changed"
-    words["key_kind"] = "management key" if words.get("kind") == "management" else "API key"
+    words["did"] = "set" if _before(details.get("amount_nanos")) is None else "changed"
+    words["key_kind"] = "management key" if details.get("kind") == "management" else "API key"
+    if "target" in details:
+        words["target"] = "written off" if details["target"] is None else f"moved to {words['target']}"
     return line.format_map(_Known(words))
 
 
@@ -87,8 +112,8 @@ def subject_name(event: AuditEvent, names: Mapping[str, str]) -> str:
     return str(known or subject)
 
 
-def text_of(name: str, value: Detail) -> str:
-    """One detail as people read it."""
+def text_of(name: str, value: Detail, names: Mapping[str, str]) -> str:
+    """One detail as people read it: amounts in dollars, spans in words, ids by their names."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -97,20 +122,25 @@ def text_of(name: str, value: Detail) -> str:
         return _dollars(value)
     if isinstance(value, int) and name.endswith("_seconds"):
         return _span(value)
-    return str(value)
+    return names.get(str(value), str(value))
 
 
 def field_name(name: str) -> str:
     return FIELDS.get(name, name.replace("_", " "))
 
 
-def _changes(event: AuditEvent) -> str:
-    told = [
-        f"the {field_name(name)} from {text_of(name, value.before)} to {text_of(name, value.after)}"
+def _changes(event: AuditEvent, names: Mapping[str, str]) -> str:
+    told = [f"the {field_name(name)} from {was} to {now}" for name, was, now in _changed(event, names)]
+    return ": " + " and ".join(told) if told else ""
+
+
+def _changed(event: AuditEvent, names: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Name, before and after of whatever is different."""
+    return [
+        (name, text_of(name, value.before, names), text_of(name, value.after, names))
         for name, value in event.details.items()
         if isinstance(value, Change) and value.is_one
     ]
-    return ": " + " and ".join(told) if told else ""
 
 
 def _limit_changes(event: AuditEvent) -> str:
@@ -119,12 +149,12 @@ def _limit_changes(event: AuditEvent) -> str:
     if not isinstance(amount, Change) or not isinstance(period, Change):
         return ""
     ends = [
-        None if nanos is None else f"{text_of('amount_nanos', nanos)} {_PERIODS.get(str(name), str(name))}"
+        None if nanos is None else f"{_dollars(int(nanos))} {_PERIODS.get(str(name), str(name))}"
         for nanos, name in ((amount.before, period.before), (amount.after, period.after))
     ]
     before, after = ends
     if before is not None and after is not None and not period.is_one:
-        before = text_of("amount_nanos", amount.before)
+        before = _dollars(int(amount.before or 0))
     if after is None:
         return f", which was {before}"
     return f" to {after}" if before is None else f" from {before} to {after}"
