@@ -276,7 +276,7 @@ async def test_a_revoked_invitation_is_dead_and_says_whom_to_ask(database: Datab
     await revoke(cast.admin, waiting.id)
     with pytest.raises(InvitationClosed):
         await revoke(cast.admin, waiting.id)
-    with pytest.raises(InvitationGone, match="withdrawn") as gone:
+    with pytest.raises(InvitationGone, match="revoked") as gone:
         await accept(database, cast, cast.stranger, token)
     assert "Ana Test (ana@example.com)" in str(gone.value.remedy)
     assert cast.stranger.id not in await roles(database, cast)

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 NOBODY_NEEDS_TO_BE_KNOWN = {
     *("/", "/sign-in", "/link", "/sign-up", "/check-mail", "/become-operator"),
     *("/verify", "/verify/new-password", "/forgot-password", "/set-password", "/theme"),
+    *("/invitations/accept", "/invitations/decline"),
 }
 HEADERS = ("content-security-policy", "x-content-type-options", "referrer-policy", "x-frame-options")
 
@@ -27,6 +28,8 @@ def paths(slug="acme"):
             "purchase": "pur_" + "0" * 26,
             "generation": "gen-" + "0" * 26,
             "session": "ses_" + "0" * 26,
+            "user": "user_" + "0" * 26,
+            "invitation": "inv_" + "0" * 26,
         }
         yield route, route.path.format(slug=slug, author="demo", model="echo-1", **ids)
 

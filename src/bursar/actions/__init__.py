@@ -5,7 +5,7 @@ Each opens the transaction, checks the permission inside it, touches several roo
 
 from bursar.actions._after import Then
 from bursar.actions._departure import Departure
-from bursar.actions._invitations import InvitationGone, InviterMayNot
+from bursar.actions._invitations import InvitationGone, InviterMayNot, peek_invitation
 from bursar.actions._standing import NoSuchOwner, OperatorOnly, PersonalAccount, enter, require_own_address
 from bursar.actions.accept_invitation import (
     InvitedSomebodyElse,
@@ -147,6 +147,7 @@ __all__ = [
     "make_sign_in_link",
     "note_check",
     "note_seen",
+    "peek_invitation",
     "propose_correction",
     "receive_event",
     "remove_member",

@@ -13,7 +13,7 @@ from bursar.storage import Snapshot, Tx
 
 
 class InvitationGone(LinkExpired):
-    """The link of an invitation that was used, replaced, withdrawn or declined, or that expired."""
+    """The link of an invitation that was used, replaced, revoked or declined, or that expired."""
 
 
 class InviterMayNot(Forbidden):
@@ -38,7 +38,7 @@ async def mail_invitation(tx: Tx, invitation: Invitation, token: str, public_url
     await post(tx, message, keep=INVITATION_LIFETIME, reference=hash_secret(token))
 
 
-async def peek(snapshot: Snapshot, token: str) -> Invitation:
+async def peek_invitation(snapshot: Snapshot, token: str) -> Invitation:
     """The pending invitation of a token. Raises `InvitationGone`, saying what became of it and whom to ask."""
     found = await organizations.find_by_token(snapshot, token)
     if found is None:
@@ -56,8 +56,8 @@ async def peek(snapshot: Snapshot, token: str) -> Invitation:
 
 async def opened(tx: Tx, token: str) -> Invitation:
     """The same, with its organization locked: nobody else can use, close or resend it any more. Raises `InvitationGone`."""
-    await organizations.lock(tx, (await peek(tx, token)).organization)
-    return await peek(tx, token)
+    await organizations.lock(tx, (await peek_invitation(tx, token)).organization)
+    return await peek_invitation(tx, token)
 
 
 async def opened_own(tx: Tx, user: User, invitation: InvitationId) -> Invitation:
@@ -127,6 +127,6 @@ async def _whom_to_ask(snapshot: Snapshot, invitation: Invitation) -> str:
 _SAID = {
     InvitationState.ACCEPTED: "was used already",
     InvitationState.DECLINED: "was declined",
-    InvitationState.REVOKED: "was withdrawn",
+    InvitationState.REVOKED: "was revoked",
     InvitationState.EXPIRED: "has expired",
 }

@@ -7,6 +7,17 @@ from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, re
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
 from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage, key_usages
+from bursar.reports.members import (
+    InvitationRow,
+    MemberRow,
+    Members,
+    OpenInvitation,
+    WaitingInvitation,
+    member_and_keys,
+    members_of,
+    open_invitation,
+    waiting_invitations,
+)
 from bursar.reports.nodes import NodeStanding, WorkerStanding, list_nodes
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
@@ -25,12 +36,16 @@ __all__ = [
     "ExportFormat",
     "ExportRange",
     "FeedRow",
+    "InvitationRow",
     "KeyRow",
     "KeyUsage",
     "LastCheck",
+    "MemberRow",
+    "Members",
     "NoOwner",
     "NoSuchContext",
     "NodeStanding",
+    "OpenInvitation",
     "Overview",
     "Period",
     "Person",
@@ -41,6 +56,7 @@ __all__ = [
     "Usage",
     "UsageBucket",
     "UsageTotals",
+    "WaitingInvitation",
     "WorkerStanding",
     "activity_feed",
     "admins_of",
@@ -63,6 +79,9 @@ __all__ = [
     "key_usages",
     "last_check",
     "list_nodes",
+    "member_and_keys",
+    "members_of",
+    "open_invitation",
     "overview",
     "receipt",
     "resolve_context",
@@ -70,4 +89,5 @@ __all__ = [
     "told",
     "usage",
     "verify_all",
+    "waiting_invitations",
 ]

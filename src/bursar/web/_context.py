@@ -31,8 +31,9 @@ _PATHS = {
     "keys": "/keys",
     "credits": "/credits",
     "audit": "/audit",
+    "members": "/members",
 }
-_NEEDED = {"audit": Permission.SEE_AUDIT}
+_NEEDED = {"audit": Permission.SEE_AUDIT, "members": Permission.SEE_MEMBERS}
 """Pages that a context may not have for somebody: the switcher leads to its overview then."""
 
 
@@ -192,6 +193,7 @@ def organizations_of(visit: Visit) -> list[dict[str, str]]:
             "role_label": _ROLE_LABELS[entry.context.role],
             "initials": initials(entry.name),
             "url": f"{base_of(entry)}/overview",
+            "leave_url": f"{base_of(entry)}/leave",
         }
         for entry in visit.entries
         if entry.slug is not None

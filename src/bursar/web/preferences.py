@@ -8,7 +8,7 @@ from bursar import actions, identity
 from bursar.actions import EmailNotVerified
 from bursar.kernel.errors import InvalidField
 from bursar.storage import SYSTEM
-from bursar.web import _session
+from bursar.web import _session, invitations
 from bursar.web._context import Visit, organizations_of
 from bursar.web._pages import came_from, own_path, redirect, render
 from bursar.web.sessions import row as session_row
@@ -67,6 +67,7 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
         form={"name": visit.form.get("name", visit.user.name)},
         errors=errors or {},
         organizations=organizations_of(visit),
+        invitations=await invitations.waiting(visit),
         sessions=[session_row(visit, session) for session in sessions],
     )
 

@@ -66,7 +66,8 @@ async def leave(visit: Visit) -> Response:
     token = _session.read_token(visit.request, _session.SESSION)
     assert token is not None
     await actions.sign_out(visit.site.parts.database, token)
-    response = redirect(visit, "/sign-in", "You are signed out.")
+    # Somebody who signs out to go on as another goes on where they were.
+    response = redirect(visit, own_path(visit.form.get("next", ""), "/sign-in"), "You are signed out.")
     for name in (_session.SESSION, _session.CONTEXT, _session.MAIL):
         _session.clear_cookie(response, name)
     return response
