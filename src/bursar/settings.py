@@ -78,7 +78,8 @@ class Settings(BaseModel):
     )
     concurrency_per_key: int = Field(256, ge=1, description="The same for one API key; more are answered 429.")
     sign_up: Literal["invitation", "open"] = Field(
-        "invitation", description="Who may sign up: those the operator adds or an organization invites (invitation), or anybody (open)."
+        "invitation",
+        description="Who may sign up: those the operator adds or an organization invites (invitation), or anybody (open).",
     )
     support_email: str | None = Field(
         None,

@@ -685,12 +685,15 @@ async def test_an_admin_who_removes_somebody_may_take_their_keys_over(
     database: Database, cast: Cast, checker: KeyChecker
 ):
     key = await create_key(database, checker, cast, cast.member, "production")
+    async with database.begin(SYSTEM) as tx:  # used from where they work: named once, as handed over
+        await identity.open_session(tx, cast.member.id, address="198.51.100.7", user_agent=None)
+        await tx.execute(text("UPDATE keys SET last_used_address = '198.51.100.7'"))
     await mails(database)
     heard: list[str] = []
     database.changes.subscribe("key", lambda change: heard.append(change.subject))
     gone = await remove(database, cast, cast.member, hand_over=True)
     assert [each.id for each in gone.handed_over] == [key.id]
-    assert list(gone.disabled) == []
+    assert list(gone.disabled) == list(gone.suspects) == []
     now = (await all_keys(database, cast))[key.id]
     assert (now.is_usable, now.creator) == (True, cast.admin.id)
     assert heard == [key.hash]

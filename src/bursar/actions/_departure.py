@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bursar import activity, audit, identity, keys, organizations
-from bursar.access import Actor, Role
-from bursar.actions._mails import post
+from bursar.access import Actor
+from bursar.actions._mails import notify
+from bursar.actions._standing import admins_of
 from bursar.audit import Change
 from bursar.identity import User
 from bursar.kernel.ids import OrganizationId, OwnerId, UserId
@@ -58,7 +59,7 @@ async def depart(
         organization=await organizations.get_organization(tx, organization),
         disabled=[] if hand_over_to else await disable_keys(tx, actor, made),
         handed_over=await _hand_over(tx, actor, made, hand_over_to) if hand_over_to else [],
-        suspects=[key for key in await _used_where(tx, owner, member) if key.creator != member],
+        suspects=[key for key in await _used_where(tx, owner, member) if key.id not in {each.id for each in made}],
     )
     action = "member.left" if actor.user == member else "member.removed"
     for side in (owner, OwnerId(member)):
@@ -114,24 +115,23 @@ async def _tell(tx: Tx, actor: Actor, gone: Departure, public_url: str) -> None:
         await to_notes(tx, some[:NOTES_MAX], link)
         for some, link in ((gone.disabled, None), (gone.handed_over, rotation), (gone.suspects, rotation))
     ]
-    admins = [each.user for each in await organizations.list_members(tx, organization.id) if each.role is Role.ADMIN]
-    for admin in (await identity.users_by_id(tx, admins)).values():
-        await post(
-            tx,
-            member_gone(
-                admin.email,
-                admin.name,
-                organization=organization.name,
-                who=f"{gone.user.name} ({gone.user.email})",
-                removed_by=None if left else _name(by),
-                disabled=disabled,
-                handed_over=handed_over,
-                suspects=suspects,
-                keys_page=base,
-            ),
+    messages = [
+        member_gone(
+            admin.email,
+            admin.name,
+            organization=organization.name,
+            who=f"{gone.user.name} ({gone.user.email})",
+            removed_by=None if left else _name(by),
+            disabled=disabled,
+            handed_over=handed_over,
+            suspects=suspects,
+            keys_page=base,
         )
+        for admin in await admins_of(tx, organization.id)
+    ]
     if not left:
-        await post(tx, you_were_removed(gone.user.email, gone.user.name, organization.name, _name(by)))
+        messages.append(you_were_removed(gone.user.email, gone.user.name, organization.name, _name(by)))
+    await notify(tx, messages)
 
 
 def _name(by: User | None) -> str:

@@ -1,11 +1,12 @@
 """What several verbs on invitations share."""
 
 from bursar import audit, identity, organizations
-from bursar.access import Actor, Allow, Context, Permission, Role, may
+from bursar.access import Actor, Allow, Context, Permission, may
 from bursar.actions._mails import post
+from bursar.actions._standing import admins_of
 from bursar.identity import User
 from bursar.kernel.errors import Forbidden, LinkExpired
-from bursar.kernel.ids import InvitationId, OrganizationId, OwnerId
+from bursar.kernel.ids import InvitationId, OwnerId
 from bursar.kernel.secrets import hash_secret
 from bursar.mail import invitation as invitation_message
 from bursar.organizations import BY_OPERATOR, INVITATION_LIFETIME, Invitation, InvitationState, NoSuchInvitation
@@ -116,11 +117,9 @@ async def _require_inviter(snapshot: Snapshot, invitation: Invitation) -> None:
 
 async def _whom_to_ask(snapshot: Snapshot, invitation: Invitation) -> str:
     """Whoever invited, while they are an admin; else all of the admins."""
-    members = await organizations.list_members(snapshot, OrganizationId(invitation.organization))
-    admins = [member.user for member in members if member.role is Role.ADMIN]
-    asked = [invitation.invited_by] if invitation.invited_by in admins else admins
-    users = await identity.users_by_id(snapshot, asked)
-    named = " or ".join(f"{users[admin].name} ({users[admin].email})" for admin in asked)
+    admins = await admins_of(snapshot, invitation.organization)
+    asked = [admin for admin in admins if admin.id == invitation.invited_by] or admins
+    named = " or ".join(f"{admin.name} ({admin.email})" for admin in asked)
     return f"Ask for a new one: {named}." if named else "Ask the operator of this installation."
 
 

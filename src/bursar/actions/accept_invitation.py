@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from bursar import audit, identity, keys, organizations
+from bursar import audit, identity, organizations
 from bursar.access import Actor, Role
-from bursar.actions._invitations import join, opened, opened_own
+from bursar.actions._attempts import sign_in_subjects
+from bursar.actions._invitations import join, opened, opened_own, peek_invitation
+from bursar.actions.set_password import start_over
 from bursar.actions.sign_up import EmailNotVerified
 from bursar.identity import EmailTaken, Passwords, User
 from bursar.kernel.errors import Forbidden
-from bursar.kernel.ids import InvitationId, OwnerId, UserId
+from bursar.kernel.ids import InvitationId, OwnerId
 from bursar.organizations import Invitation, Organization
 from bursar.storage import SYSTEM, Database, Tx
 
@@ -67,8 +69,10 @@ async def join_by_invitation(
     in ends, keys made meanwhile are disabled. Raises `InvalidField` (the link stays good), `InvitationGone`, `InviterMayNot`,
     `OrganizationFull`; `EmailTaken` where the address has an account of its own: then its owner signs in.
     """
-    identity.require_name(name)
-    hashed = await passwords.hash(identity.require_password(password))
+    name = identity.require_name(name)
+    async with database.snapshot(SYSTEM) as snapshot:
+        email = (await peek_invitation(snapshot, token)).email
+    hashed = await passwords.hash(identity.require_password(password, name, email))
     async with database.begin(SYSTEM) as tx:
         invitation = await opened(tx, token)
         user = await identity.find_by_email(tx, invitation.email)
@@ -105,17 +109,12 @@ async def _verify(tx: Tx, actor: Actor, user: User) -> None:
 
 
 async def _take_over(tx: Tx, actor: Actor, user: User, name: str, hashed: str) -> None:
+    if await identity.find_password_hash(tx, user.id) is not None:
+        await start_over(tx, actor, user.id)
     await identity.rename(tx, user.id, name)
     await identity.set_password(tx, user.id, hashed)
     await identity.end_sessions_of(tx, user.id)
+    await identity.spend_links_of(tx, user.id)
+    await identity.clear_attempts(tx, sign_in_subjects(user.email, None, None))
     await _verify(tx, actor, user)
     await audit.record(tx, actor, OwnerId(user.id), "user.password_set", user.id, by="invitation")
-    await _disable_personal_keys(tx, actor, user.id)
-
-
-async def _disable_personal_keys(tx: Tx, actor: Actor, user: UserId) -> None:
-    """They were made by whoever had the account before the address was proved."""
-    for key in await keys.list_keys(tx, OwnerId(user)):
-        if key.disabled_at is None:
-            await keys.set_disabled(tx, key, disabled=True)
-            await audit.record(tx, actor, OwnerId(user), "key.disabled", key.id, name=key.name)

@@ -1,7 +1,7 @@
 from bursar import audit, identity, keys, organizations
 from bursar.access import Actor, Permission, Role
 from bursar.actions._departure import disable_keys, to_notes
-from bursar.actions._mails import post
+from bursar.actions._mails import notify
 from bursar.actions._standing import enter_locked
 from bursar.audit import Change
 from bursar.kernel.ids import OrganizationId, OwnerId, UserId
@@ -60,4 +60,4 @@ async def _tell(
     message = role_changed(
         user.email, user.name, found.name, role.value, by, keys_page, await to_notes(tx, disabled, None)
     )
-    await post(tx, message)
+    await notify(tx, [message])

@@ -23,7 +23,7 @@ async def set_password(
         link = await identity.spend_link(tx, token, LinkPurpose.SET_PASSWORD)
         actor = Actor.person(link.user, address)
         if await identity.mark_verified(tx, link.user) and had_password:
-            await _start_over(tx, actor, link.user)
+            await start_over(tx, actor, link.user)
         await identity.set_password(tx, link.user, hashed)
         await identity.end_sessions_of(tx, link.user)
         await identity.spend_links_of(tx, link.user)
@@ -33,7 +33,7 @@ async def set_password(
     return user, link.detail or ""
 
 
-async def _start_over(tx: Tx, actor: Actor, user: UserId) -> None:
+async def start_over(tx: Tx, actor: Actor, user: UserId) -> None:
     """Keys of the personal account that somebody made before the address was anybody's stop working."""
     for key in await keys.list_keys(tx, OwnerId(user)):
         if key.disabled_at is None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from bursar import actions, identity, reports
 from bursar.actions import InvitationGone, InvitedSomebodyElse, Joined
 from bursar.identity import EmailTaken
-from bursar.kernel.errors import Conflict, Forbidden, InvalidField
+from bursar.kernel.errors import Conflict, Forbidden, InvalidField, TooMany
 from bursar.kernel.ids import InvitationId, is_id
 from bursar.organizations import NoSuchInvitation
 from bursar.reports import OpenInvitation
@@ -103,14 +103,17 @@ async def _sign_up(visit: Visit, token: str) -> Response:
         return redirect(visit, _sign_in_first(token))
     except (Conflict, Forbidden) as refused:
         return await _page(visit, token, refused.status, {"form": f"{refused.sentence} {refused.remedy or ''}"})
-    session = await actions.sign_in(
-        parts.database,
-        parts.passwords,
-        email=joined.user.email,
-        password=password,
-        address=visit.address,
-        user_agent=visit.user_agent,
-    )
+    try:
+        session = await actions.sign_in(
+            parts.database,
+            parts.passwords,
+            email=joined.user.email,
+            password=password,
+            address=visit.address,
+            user_agent=visit.user_agent,
+        )
+    except TooMany as waiting:  # others at this address guessed: the account is there all the same
+        return redirect(visit, "/sign-in", f"{_welcome(joined)[1]} {waiting} {waiting.remedy or ''}", "info")
     return await signed_in(visit, session, *_welcome(joined))
 
 
