@@ -96,6 +96,7 @@ QUIET: dict[str, str] = {
     "mail_proof": "mails a link; proving oneself by it is the event",
     "note_check": "writes what a check of the books found, by the clock; changes no right and no money",
     "note_seen": "when a session was last seen; changes no right",
+    "peek_invitation": "reads",
     "require_own_address": "reads",
     "resend_verification": "mails a link again; verifying is the event",
     "sign_out": "ends the session that asks; ending others is the event",
