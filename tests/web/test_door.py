@@ -14,7 +14,7 @@ from tests.web.cast import text_of
 pytestmark = pytest.mark.anyio
 
 NOBODY_NEEDS_TO_BE_KNOWN = {
-    *("/", "/sign-in", "/link", "/sign-up", "/check-mail", "/become-operator"),
+    *("/", "/sign-in", "/sign-in/code", "/link", "/sign-up", "/check-mail", "/become-operator"),
     *("/verify", "/verify/new-password", "/forgot-password", "/set-password", "/theme"),
     *("/invitations/accept", "/invitations/decline"),
 }

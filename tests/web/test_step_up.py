@@ -62,10 +62,10 @@ async def test_whoever_opens_a_form_confirms_and_is_there(house, fixed_clock, an
     page = await browser.get(asked)
     assert "Confirm that it is you" in text_of(page)
     assert ana.email in text_of(page)
-    wrong = await browser.send(asked, "/confirm", step_up_proof="not the password")
+    wrong = await browser.send(asked, "/confirm", step_up_password="not the password")
     assert wrong.status_code == 400
     assert "That is not your password." in text_of(wrong)
-    right = await browser.send(asked, "/confirm", step_up_proof=PASSWORD)
+    right = await browser.send(asked, "/confirm", step_up_password=PASSWORD)
     assert right.headers["location"] == f"{FORM}?a=1"
     assert (await browser.follow(right)).text == "the form"
     assert (await browser.get(asked)).headers["location"] == f"{FORM}?a=1"  # no second time
@@ -80,10 +80,10 @@ async def test_a_form_that_was_sent_is_asked_in_its_place_and_then_done_with_wha
     assert "a secret of the form" not in asked.text
     fields = hidden_fields(asked.text, FORM)
     assert fields["name"] == "Größer & <b>"
-    wrong = await browser.post(FORM, {**fields, "step_up_proof": "no"}, HERE)
+    wrong = await browser.post(FORM, {**fields, "step_up_password": "no"}, HERE)
     assert hidden_fields(wrong.text, FORM)["name"] == "Größer & <b>"
     assert house.done == []
-    right = await browser.post(FORM, {**fields, "step_up_proof": PASSWORD}, HERE)
+    right = await browser.post(FORM, {**fields, "step_up_password": PASSWORD}, HERE)
     assert right.text == "done"
     assert [form["name"] for form in house.done] == ["Größer & <b>"]
 
@@ -98,7 +98,7 @@ async def test_a_script_is_refused_and_told_why(house, fixed_clock, ana):
 
 async def test_a_proof_needs_the_forms_own_token_too(house, fixed_clock, ana):
     browser = await later(house, fixed_clock, ana)
-    forged = await browser.post(FORM, {"csrf": "forged", "step_up_proof": PASSWORD}, HERE)
+    forged = await browser.post(FORM, {"csrf": "forged", "step_up_password": PASSWORD}, HERE)
     assert forged.status_code == 403
     assert house.done == []
     assert (await browser.get(FORM)).status_code == 303
@@ -107,7 +107,7 @@ async def test_a_proof_needs_the_forms_own_token_too(house, fixed_clock, ana):
 async def test_proving_changes_the_token_and_forms_in_other_tabs_still_work(house, fixed_clock, ana):
     browser = await later(house, fixed_clock, ana)
     old, other_tab = browser.http.cookies[_session.SESSION], await browser.token()
-    await browser.send("/confirm", "/confirm", step_up_proof=PASSWORD)
+    await browser.send("/confirm", "/confirm", step_up_password=PASSWORD)
     assert browser.http.cookies[_session.SESSION] != old
     thief = house.browser()
     thief.http.cookies.set(_session.SESSION, old)
@@ -122,12 +122,12 @@ async def test_guessing_waits_and_the_right_password_after_the_wait_is_taken(hou
     browser = await later(house, fixed_clock, ana)
     free = AttemptKind.PROOF.value.free
     for _ in range(free):
-        assert (await browser.send("/confirm", "/confirm", step_up_proof="no")).status_code == 400
-    waiting = await browser.send("/confirm", "/confirm", step_up_proof=PASSWORD)
+        assert (await browser.send("/confirm", "/confirm", step_up_password="no")).status_code == 400
+    waiting = await browser.send("/confirm", "/confirm", step_up_password=PASSWORD)
     assert waiting.status_code == 429
     assert "too many attempts" in text_of(waiting)
     fixed_clock.advance(timedelta(seconds=int(waiting.headers["retry-after"])))
-    assert (await browser.send("/confirm", "/confirm", step_up_proof=PASSWORD)).status_code == 303
+    assert (await browser.send("/confirm", "/confirm", step_up_password=PASSWORD)).status_code == 303
 
 
 async def test_somebody_without_a_password_proves_this_session_by_a_mailed_link(house, fixed_clock):

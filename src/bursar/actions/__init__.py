@@ -62,11 +62,19 @@ from bursar.actions.request_reset import request_reset
 from bursar.actions.resend_invitation import resend_invitation
 from bursar.actions.revoke_invitation import revoke_invitation
 from bursar.actions.rotate_key import end_grace, rotate_key
+from bursar.actions.second_factor import (
+    NoSecondFactor,
+    prepare_second_factor,
+    renew_recovery_codes,
+    reset_second_factor,
+    turn_off_second_factor,
+    turn_on_second_factor,
+)
 from bursar.actions.set_limits import Allowing, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
 from bursar.actions.set_seats import set_seats
 from bursar.actions.settle_organization import CreditsInUse, NothingToSettle, settle_organization
-from bursar.actions.sign_in import InvalidSignIn, sign_in, sign_in_by_link, sign_out
+from bursar.actions.sign_in import InvalidSignIn, SecondFactorNeeded, sign_in, sign_in_by_link, sign_in_second, sign_out
 from bursar.actions.sign_up import (
     EmailNotVerified,
     SignUpClosed,
@@ -95,6 +103,7 @@ __all__ = [
     "InviterMayNot",
     "Joined",
     "KeyChanges",
+    "NoSecondFactor",
     "NoSuchNode",
     "NoSuchOwner",
     "NoSuchSession",
@@ -108,6 +117,7 @@ __all__ = [
     "PersonalBudget",
     "PurchasesOff",
     "ReasonMissing",
+    "SecondFactorNeeded",
     "SecondOperatorNeeded",
     "SignUpClosed",
     "ThatIsYou",
@@ -148,15 +158,18 @@ __all__ = [
     "note_check",
     "note_seen",
     "peek_invitation",
+    "prepare_second_factor",
     "propose_correction",
     "receive_event",
     "remove_member",
     "rename_user",
+    "renew_recovery_codes",
     "request_credit_move",
     "request_reset",
     "require_own_address",
     "resend_invitation",
     "resend_verification",
+    "reset_second_factor",
     "reset_user",
     "revoke_invitation",
     "rotate_key",
@@ -167,9 +180,12 @@ __all__ = [
     "settle_organization",
     "sign_in",
     "sign_in_by_link",
+    "sign_in_second",
     "sign_out",
     "sign_up",
     "start_purchase",
+    "turn_off_second_factor",
+    "turn_on_second_factor",
     "update_key",
     "update_organization",
     "verify_email",

@@ -9,26 +9,28 @@ from bursar.kernel.errors import InvalidField, LinkExpired
 from bursar.kernel.ids import OwnerId, SessionId
 from bursar.storage import SYSTEM, Database, Tx
 
-FIELD = "proof"
-"""The field of the form that a wrong password or code stands in."""
-
 
 async def confirm_identity(
-    database: Database, passwords: Passwords, session: Session, *, proof: str, address: str | None
+    database: Database, passwords: Passwords, session: Session, *, password: str, code: str, address: str | None
 ) -> str:
-    """By the password. The token under which the session goes on.
+    """By a code of the second factor if one is given, else by the password. The token under which the session goes on.
 
-    Raises `InvalidField` when it does not fit, `TooMany`, and `LinkExpired` when the session ended meanwhile.
+    Raises `InvalidField` (`password` or `code`) when it does not fit, `TooMany`, and `LinkExpired` when the session ended meanwhile.
     """
-    subjects = proof_subjects(session.user.id, address)
+    user = session.user.id
+    subjects = proof_subjects(user, address)
     await begin_attempt(database, subjects)
-    async with database.snapshot(SYSTEM) as snapshot:
-        hashed = await identity.find_password_hash(snapshot, session.user.id)
-    if not await passwords.verify(proof, hashed):
-        raise InvalidField(FIELD, "That is not your password.")
+    if not code:
+        async with database.snapshot(SYSTEM) as snapshot:
+            hashed = await identity.find_password_hash(snapshot, user)
+        if not await passwords.verify(password, hashed):
+            raise InvalidField("password", "That is not your password.")
     async with database.begin(SYSTEM) as tx:
+        kind = await identity.take_code(tx, user, code) if code else None
+        if code and kind is None:
+            raise InvalidField("code", "This code does not fit, or was used already.")
         await identity.clear_attempts(tx, subjects)
-        return await _proved(tx, session.id, session, "password", address)
+        return await _proved(tx, session.id, session, "password" if kind is None else f"{kind} code", address)
 
 
 async def mail_proof(database: Database, session: Session, *, public_url: str, next_path: str) -> None:

@@ -1,9 +1,10 @@
-from bursar import audit, identity, keys
+from bursar import audit, identity
 from bursar.access import Actor
 from bursar.actions._attempts import sign_in_subjects
+from bursar.actions._personal_keys import disable_personal_keys
 from bursar.identity import LinkPurpose, Passwords, User
-from bursar.kernel.ids import OwnerId, UserId
-from bursar.storage import SYSTEM, Database, Tx
+from bursar.kernel.ids import OwnerId
+from bursar.storage import SYSTEM, Database
 
 
 async def set_password(
@@ -23,7 +24,7 @@ async def set_password(
         link = await identity.spend_link(tx, token, LinkPurpose.SET_PASSWORD)
         actor = Actor.person(link.user, address)
         if await identity.mark_verified(tx, link.user) and had_password:
-            await start_over(tx, actor, link.user)
+            await disable_personal_keys(tx, actor, link.user)
         await identity.set_password(tx, link.user, hashed)
         await identity.end_sessions_of(tx, link.user)
         await identity.spend_links_of(tx, link.user)
@@ -31,11 +32,3 @@ async def set_password(
         await audit.record(tx, actor, OwnerId(link.user), "user.password_set", link.user)
         await tx.announce("user", link.user)
     return user, link.detail or ""
-
-
-async def start_over(tx: Tx, actor: Actor, user: UserId) -> None:
-    """Keys of the personal account that somebody made before the address was anybody's stop working."""
-    for key in await keys.list_keys(tx, OwnerId(user)):
-        if key.disabled_at is None:
-            await keys.set_disabled(tx, key, disabled=True)
-            await audit.record(tx, actor, OwnerId(user), "key.disabled", key.id, name=key.name)

@@ -207,9 +207,22 @@ def users_add(
 
 @users.command("reset", epilog=_example("bursar users reset --email ana@example.com"))
 def users_reset(
-    email: Annotated[str, typer.Option("--email")], data_dir: DataDir = None, as_json: Json = False
+    email: Annotated[str, typer.Option("--email")],
+    second_factor: Annotated[
+        bool, typer.Option("--second-factor", help="Instead: turn off the second factor of somebody who lost it.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Print a new link to choose a password: the way back in."""
+    if second_factor:
+        result = _operate(data_dir, as_json, "users.reset_second_factor", email=email)
+        answer(
+            result,
+            as_json=as_json,
+            text=f"The second factor of {result['email']} is off and they are signed out. They were told by mail.",
+        )
+        return
     result = _operate(data_dir, as_json, "users.reset", email=email)
     answer(
         result, as_json=as_json, text=f"{result['email']} chooses a new password here:\n{result['set_password_url']}"

@@ -50,6 +50,11 @@ async def reset_user(installation: Installation, *, email: str) -> dict[str, Any
     return {"id": user.id, "email": user.email, "set_password_url": url}
 
 
+async def reset_second_factor(installation: Installation, *, email: str) -> dict[str, Any]:
+    user = await actions.reset_second_factor(installation.database, OPERATOR, email=email)
+    return {"id": user.id, "email": user.email, "second_factor": False}
+
+
 async def list_users(installation: Installation) -> dict[str, Any]:
     async with installation.database.snapshot(SYSTEM) as snapshot:
         users = await identity.list_users(snapshot)
@@ -271,6 +276,7 @@ OPERATIONS: dict[str, Operation] = {
     "nodes.forget": forget_node,
     "users.add": add_user,
     "users.reset": reset_user,
+    "users.reset_second_factor": reset_second_factor,
     "users.list": list_users,
     "organizations.add": add_organization,
     "organizations.list": list_organizations,

@@ -23,6 +23,16 @@ from bursar.identity._links import (
 )
 from bursar.identity._passwords import Passwords
 from bursar.identity._rules import normalize_email, require_email, require_name, require_password
+from bursar.identity._second_factors import (
+    SecondFactor,
+    SecondFactorOn,
+    confirm_second_factor,
+    find_second_factor,
+    prepare_second_factor,
+    remove_second_factor,
+    renew_recovery_codes,
+    take_code,
+)
 from bursar.identity._sessions import (
     PROVED_FOR,
     SEEN_EVERY,
@@ -70,6 +80,8 @@ __all__ = [
     "LinkPurpose",
     "OneTimeLink",
     "Passwords",
+    "SecondFactor",
+    "SecondFactorOn",
     "Session",
     "Subject",
     "User",
@@ -78,11 +90,13 @@ __all__ = [
     "begin_attempt",
     "clear_attempts",
     "client_subject",
+    "confirm_second_factor",
     "end_session",
     "end_session_of",
     "end_sessions_of",
     "find_by_email",
     "find_password_hash",
+    "find_second_factor",
     "find_session",
     "find_user",
     "forget_ended_sessions",
@@ -100,14 +114,18 @@ __all__ = [
     "note_seen",
     "open_session",
     "peek_link",
+    "prepare_second_factor",
     "prove_session",
+    "remove_second_factor",
     "rename",
+    "renew_recovery_codes",
     "require_email",
     "require_name",
     "require_password",
     "set_password",
     "spend_link",
     "spend_links_of",
+    "take_code",
     "take_mail",
     "users_by_id",
 ]

@@ -9,7 +9,15 @@ from bursar.mail._credits import (
     paid_after_deletion,
 )
 from bursar.mail._mailers import ConsoleMailer, Mailer, MailNotSent, SmtpMailer
-from bursar.mail._messages import Message, already_there, books_differ, confirm_identity, set_password, verify_email
+from bursar.mail._messages import (
+    Message,
+    already_there,
+    books_differ,
+    confirm_identity,
+    security_changed,
+    set_password,
+    verify_email,
+)
 from bursar.mail._organizations import KeyNote, invitation, member_gone, role_changed, you_were_removed
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "organization_deleted",
     "paid_after_deletion",
     "role_changed",
+    "security_changed",
     "set_password",
     "verify_email",
     "you_were_removed",

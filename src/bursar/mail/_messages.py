@@ -55,6 +55,16 @@ def confirm_identity(to: str, name: str, link: str) -> Message:
     )
 
 
+def security_changed(to: str, name: str, what: str) -> Message:
+    """`what`: one sentence that says what was changed, as it is now."""
+    return Message(
+        to,
+        "Your sign-in to Bursar was changed",
+        f"Hello {name},\n\n{what}\n\nIf it was not you, choose a new password with “Forgot your password?” on the sign-in page, look at "
+        "where you are signed in under Preferences, and tell the operator.\n",
+    )
+
+
 def books_differ(to: str, name: str, drift: str, lines: Sequence[str]) -> Message:
     """To each operator, once for each time that it begins."""
     found = "\n".join(f"- {line}" for line in lines)

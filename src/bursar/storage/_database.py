@@ -116,6 +116,10 @@ class Snapshot:
     async def scalar(self, statement: Executable) -> Any:
         return await self._connection.scalar(statement)
 
+    def unseal(self, row_id: str, sealed: bytes) -> bytes:
+        """What `Tx.seal` sealed for this row. Raises `CannotUnseal`."""
+        return self._database.sealer.unseal(row_id, sealed)
+
     async def run_sync(self, look: Callable[[Connection], Result]) -> Result:
         """Runs a function that inspects the connection; for migrations."""
         return await self._connection.run_sync(look)
@@ -148,6 +152,10 @@ class Tx(Snapshot):
         Prefer `rows` to `.values([…])`, which is compiled anew each time, at eight times the CPU.
         """
         return (await self._connection.execute(statement, rows)).all()
+
+    def seal(self, row_id: str, plain: bytes) -> bytes:
+        """For a column that must be read back, and by nobody who has the database alone."""
+        return self._database.sealer.seal(row_id, plain)
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An insert that can say `on_conflict_do_nothing` and `on_conflict_do_update` on either database."""

@@ -16,6 +16,7 @@ from bursar.web import (
     preferences,
     reset,
     sandbox,
+    second_factor,
     sessions,
     sign_in,
     sign_up,
@@ -42,10 +43,17 @@ def _in_context(
     ]
 
 
+def _protected(method: str, path: str, handler: Handler) -> PageRoute:
+    """What a person changes about their own sign-in."""
+    return PageRoute(method, path, handler, Entry.SIGNED_IN, "preferences", step_up=True)
+
+
 ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", sign_in.land, Entry.PUBLIC),
     PageRoute("GET", "/sign-in", sign_in.show, Entry.PUBLIC),
     PageRoute("POST", "/sign-in", sign_in.send, Entry.PUBLIC),
+    PageRoute("GET", "/sign-in/code", sign_in.show_code, Entry.PUBLIC),
+    PageRoute("POST", "/sign-in/code", sign_in.send_code, Entry.PUBLIC),
     PageRoute("POST", "/sign-out", sign_in.leave, Entry.SIGNED_IN),
     PageRoute("GET", "/link", sign_in.show_link, Entry.PUBLIC),
     PageRoute("POST", "/link", sign_in.follow_link, Entry.PUBLIC),
@@ -154,6 +162,11 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/settings/preferences/organizations", preferences.create, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/sessions/{session}/end", sessions.end, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/sessions/end-others", sessions.end_others, Entry.SIGNED_IN, "preferences"),
+    _protected("GET", "/settings/second-factor", second_factor.show),
+    _protected("POST", "/settings/second-factor/on", second_factor.turn_on),
+    _protected("POST", "/settings/second-factor/codes", second_factor.renew_codes),
+    _protected("GET", "/settings/second-factor/off", second_factor.ask_off),
+    _protected("POST", "/settings/second-factor/off", second_factor.turn_off),
     PageRoute("GET", "/operator/mail", operator.show_mail, Entry.OPERATOR, "operator"),
     PageRoute("GET", "/operator/books", operator.show_books, Entry.OPERATOR, "books"),
     PageRoute("GET", "/operator/books.json", operator.verify_books, Entry.OPERATOR, "books", is_call=True),

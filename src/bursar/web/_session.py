@@ -26,6 +26,8 @@ VISIT = "__Host-bursar-visit"
 FLASH = "__Host-bursar-flash"
 MAIL = "__Host-bursar-mail"
 """The address a message was just sent to, for the page that says so: addresses do not belong into URLs."""
+SECOND = "__Host-bursar-second"
+"""Whose password fitted a moment ago and who is to type a code: no session yet."""
 KNOWN = "__Host-bursar-known"
 """Who signed in in this browser before: `_known.py`."""
 CONTEXT = "__Host-bursar-context"
@@ -37,6 +39,8 @@ TOKEN_CHARACTERS_MAX = 100
 COOKIE_CHARACTERS_MAX = 3_000
 YEAR_SECONDS = 31_536_000
 MOMENT_SECONDS = 60
+SECOND_SECONDS = 300
+"""How long one may take to type the code of the second factor."""
 
 
 async def find_session(site: Site, request: Request) -> tuple[Session | None, Sequence[ContextEntry]]:

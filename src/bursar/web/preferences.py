@@ -60,6 +60,7 @@ async def create(visit: Visit) -> Response:
 async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
     async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
         sessions = await identity.list_sessions(snapshot, visit.user)
+        factor = await identity.find_second_factor(snapshot, visit.user.id)
     return render(
         visit,
         "preferences.html",
@@ -68,6 +69,7 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
         errors=errors or {},
         organizations=organizations_of(visit),
         invitations=await invitations.waiting(visit),
+        factor=factor,
         sessions=[session_row(visit, session) for session in sessions],
     )
 

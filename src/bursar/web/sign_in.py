@@ -3,9 +3,10 @@
 from starlette.responses import Response
 
 from bursar import actions, identity, reports
-from bursar.actions import InvalidSignIn
+from bursar.actions import InvalidSignIn, SecondFactorNeeded
 from bursar.identity import LinkPurpose
-from bursar.kernel.errors import LinkExpired, TooMany
+from bursar.kernel.errors import InvalidField, LinkExpired, TooMany
+from bursar.kernel.ids import UserId
 from bursar.storage import SYSTEM
 from bursar.web import _session
 from bursar.web._context import Visit, base_of
@@ -39,12 +40,69 @@ async def send(visit: Visit) -> Response:
             user_agent=visit.user_agent,
             known=known(visit),
         )
+    except SecondFactorNeeded as half:
+        response = redirect(visit, "/sign-in/code")
+        value = [half.user, half.mark, int(visit.now.timestamp()), next_path]
+        signed = _session.sign(visit.site, _session.SECOND, value)
+        _session.set_cookie(response, _session.SECOND, signed, _session.SECOND_SECONDS)
+        return response
     except InvalidSignIn as refused:
         return _page(visit, next_path, refused.status, email=email, errors={"form": f"{refused}"})
     except TooMany as waiting:
         told = {"form": f"{waiting} {waiting.remedy}"}
         return wait(_page(visit, next_path, waiting.status, email=email, errors=told), waiting)
     return await signed_in(visit, token, next_path or "/")
+
+
+async def show_code(visit: Visit) -> Response:
+    return _code_page(visit) if _half_way(visit) is not None else _start_again(visit)
+
+
+async def send_code(visit: Visit) -> Response:
+    """The second step of signing in: what the first found out is in a cookie that only we can have written, for a few minutes."""
+    half_way = _half_way(visit)
+    if half_way is None:
+        return _start_again(visit)
+    user, mark, next_path = half_way
+    try:
+        token, left = await actions.sign_in_second(
+            visit.site.parts.database,
+            user=user,
+            mark=mark,
+            code=visit.form.get("code", ""),
+            address=visit.address,
+            user_agent=visit.user_agent,
+        )
+    except LinkExpired:
+        return _start_again(visit)
+    except InvalidField as wrong:
+        return _code_page(visit, wrong.status, {wrong.field: wrong.sentence})
+    except TooMany as waiting:
+        return wait(_code_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+    said = None if left is None else f"You used a recovery code: {left} left. New ones are under Preferences."
+    response = await signed_in(visit, token, next_path or "/", said)
+    _session.clear_cookie(response, _session.SECOND)
+    return response
+
+
+def _half_way(visit: Visit) -> tuple[UserId, str, str] | None:
+    """Whose password fitted a moment ago, its mark, and where they wanted to go."""
+    value = _session.read_signed(visit.site, visit.request, _session.SECOND)
+    if not isinstance(value, list) or visit.now.timestamp() - value[2] >= _session.SECOND_SECONDS:
+        return None
+    return UserId(value[0]), value[1], own_path(value[3], "")
+
+
+def _start_again(visit: Visit) -> Response:
+    response = redirect(
+        visit, "/sign-in", "That took too long, or something was changed meanwhile. Sign in again.", "info"
+    )
+    _session.clear_cookie(response, _session.SECOND)
+    return response
+
+
+def _code_page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+    return render(visit, "sign_in_code.html", status=status, errors=errors or {})
 
 
 async def signed_in(visit: Visit, token: str, url: str, message: str | None = None) -> Response:

@@ -19,8 +19,9 @@ from bursar.web._pages import came_from, own_path, path_of, redirect, render
 from bursar.web.errors import wait
 
 HERE = "/confirm"
-PROOF = "step_up_proof"
-"""The field of the password or code. No form of a page has a field of this name."""
+PASSWORD = "step_up_password"  # noqa: S105 - a field's name
+CODE = "step_up_code"
+"""The fields of the proof: one of them is enough. No form of a page has fields of these names."""
 OTHERWISE = "/settings/preferences"
 
 
@@ -29,12 +30,11 @@ async def ask(visit: Visit) -> Response | None:
     path = visit.request.url.path
     if visit.request.method != "POST":
         return redirect(visit, f"{HERE}?{urlencode({'next': path_of(visit.request)})}")
-    proof = visit.form.get(PROOF)
     back = came_from(visit.request, OTHERWISE)
-    if proof is None:
+    if PASSWORD not in visit.form and CODE not in visit.form:
         return await _page(visit, path, visit.form, back, status=403)
     try:
-        await _prove(visit, proof)
+        await _prove(visit)
     except (InvalidField, TooMany) as wrong:
         return await _refused(visit, wrong, path, visit.form, back)
     return None
@@ -50,7 +50,7 @@ async def show(visit: Visit) -> Response:
 async def send(visit: Visit) -> Response:
     next_path = own_path(visit.form.get("next", ""), OTHERWISE)
     try:
-        await _prove(visit, visit.form.get(PROOF, ""))
+        await _prove(visit)
     except (InvalidField, TooMany) as wrong:
         return await _refused(visit, wrong, HERE, {"next": next_path}, OTHERWISE)
     return redirect(visit, next_path)
@@ -91,11 +91,16 @@ async def follow_link(visit: Visit) -> Response:
     return redirect(visit, own_path(next_path, OTHERWISE))
 
 
-async def _prove(visit: Visit, proof: str) -> None:
+async def _prove(visit: Visit) -> None:
     """Raises `InvalidField`, `TooMany`."""
     parts = visit.site.parts
     visit.new_session = await actions.confirm_identity(
-        parts.database, parts.passwords, visit.signed_in, proof=proof, address=visit.address
+        parts.database,
+        parts.passwords,
+        visit.signed_in,
+        password=visit.form.get(PASSWORD, ""),
+        code=visit.form.get(CODE, "").strip(),
+        address=visit.address,
     )
 
 
@@ -103,7 +108,7 @@ async def _refused(
     visit: Visit, wrong: InvalidField | TooMany, action: str, fields: Mapping[str, str], back: str
 ) -> Response:
     if isinstance(wrong, InvalidField):
-        return await _page(visit, action, fields, back, wrong.status, {PROOF: wrong.sentence})
+        return await _page(visit, action, fields, back, wrong.status, {f"step_up_{wrong.field}": wrong.sentence})
     return wait(await _page(visit, action, fields, back, wrong.status, {"form": f"{wrong} {wrong.remedy}"}), wrong)
 
 
@@ -117,15 +122,16 @@ async def _page(
 ) -> Response:
     async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
         has_password = await identity.find_password_hash(snapshot, visit.user.id) is not None
-    kept = [(name, value) for name, value in fields.items() if name not in ("csrf", PROOF) and "password" not in name]
+        has_factor = await identity.find_second_factor(snapshot, visit.user.id) is not None
+    kept = [(name, value) for name, value in fields.items() if name not in ("csrf", CODE) and "password" not in name]
     return render(
         visit,
         "confirm_identity.html",
         status=status,
         action=action,
         fields=kept,
-        field=PROOF,
         has_password=has_password,
+        has_factor=has_factor,
         next=fields.get("next", back) if action == HERE else back,
         back=back,
         minutes=PROVED_FOR.seconds // 60,
