@@ -90,7 +90,7 @@ async def test_it_is_set_up_with_the_code_of_the_app_and_asked_for_from_then_on(
     landed = await enter(late, f" {app.code()[:3]} {app.code()[3:]} ")
     assert landed.headers["location"] == "/personal/keys"
     assert (await late.follow(landed)).status_code == 200
-    assert "second_factor.on" in await actions_of(house, ana)
+    assert "user.second_factor_on" in await actions_of(house, ana)
     assert "Your second factor is on" in [mail["text"] for mail in await house.mails()][-1]
 
 
@@ -180,7 +180,7 @@ async def test_it_proves_who_it_is_and_turning_it_off_asks_for_that(house, fixed
     off = await browser.send(f"{PAGE}/off", f"{PAGE}/off")
     assert "Your second factor is off." in text_of(await browser.follow(off))
     assert (await house.browser().sign_in(ana.email)).headers["location"] == "/"
-    assert "second_factor.off" in await actions_of(house, ana)
+    assert "user.second_factor_off" in await actions_of(house, ana)
     again = await browser.post(f"{PAGE}/off", {"csrf": await browser.token()})
     assert again.status_code == 409
 
@@ -191,7 +191,7 @@ async def test_the_operator_turns_it_off_for_who_lost_it(house, fixed_clock, ana
     await actions.reset_second_factor(house.database, Actor.operator(), email=ana.email)
     assert (await browser.get("/personal/overview")).status_code == 303
     assert (await house.browser().sign_in(ana.email)).headers["location"] == "/"
-    assert "second_factor.reset" in await actions_of(house, ana)
+    assert "user.second_factor_reset" in await actions_of(house, ana)
     with pytest.raises(actions.NoSecondFactor):
         await actions.reset_second_factor(house.database, Actor.operator(), email=ana.email)
 

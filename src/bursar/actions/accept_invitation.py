@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from bursar import audit, identity, organizations
+from bursar import audit, identity, keys, organizations
 from bursar.access import Actor, Role
 from bursar.actions._attempts import sign_in_subjects
+from bursar.actions._departure import disable_keys
 from bursar.actions._invitations import join, opened, opened_own, peek_invitation
-from bursar.actions._personal_keys import disable_personal_keys
 from bursar.actions.sign_up import EmailNotVerified
 from bursar.identity import EmailTaken, Passwords, User
 from bursar.kernel.errors import Forbidden
@@ -110,7 +110,7 @@ async def _verify(tx: Tx, actor: Actor, user: User) -> None:
 
 async def _take_over(tx: Tx, actor: Actor, user: User, name: str, hashed: str) -> None:
     if await identity.find_password_hash(tx, user.id) is not None:
-        await disable_personal_keys(tx, actor, user.id)
+        await disable_keys(tx, actor, await keys.list_keys(tx, OwnerId(user.id)))
     await identity.rename(tx, user.id, name)
     await identity.set_password(tx, user.id, hashed)
     await identity.end_sessions_of(tx, user.id)

@@ -44,7 +44,7 @@ async def turn_on_second_factor(
             raise InvalidField("code", "This code does not fit. Type the one that the app shows now.")
         await identity.clear_attempts(tx, subjects)
         await identity.end_sessions_of(tx, user.id, keep=session.id)
-        await audit.record(tx, Actor.person(user.id, address), OwnerId(user.id), "second_factor.on", user.id)
+        await audit.record(tx, Actor.person(user.id, address), OwnerId(user.id), "user.second_factor_on", user.id)
         await _tell(tx, user, "Your second factor is on: signing in asks for a code of your app.")
         return codes, await identity.prove_session(tx, session.id)
 
@@ -56,7 +56,7 @@ async def renew_recovery_codes(database: Database, actor: Actor, session: Sessio
         if await identity.find_second_factor(tx, user.id) is None:
             raise NoSecondFactor("You have no second factor.", remedy="Set one up first.")
         codes = await identity.renew_recovery_codes(tx, user.id)
-        await audit.record(tx, actor, OwnerId(user.id), "second_factor.codes_renewed", user.id)
+        await audit.record(tx, actor, OwnerId(user.id), "user.recovery_codes_renewed", user.id)
         await _tell(tx, user, "You have new recovery codes; the earlier ones stopped working.")
         return codes
 
@@ -65,7 +65,7 @@ async def turn_off_second_factor(database: Database, actor: Actor, session: Sess
     """Raises `NoSecondFactor`."""
     async with database.begin(SYSTEM) as tx:
         await _remove(
-            tx, actor, session.user, "second_factor.off", "Your second factor is off: your password is enough."
+            tx, actor, session.user, "user.second_factor_off", "Your second factor is off: your password is enough."
         )
 
 
@@ -74,7 +74,7 @@ async def reset_second_factor(database: Database, actor: Actor, *, email: str) -
     async with database.begin(SYSTEM) as tx:
         user = await identity.get_by_email(tx, email)
         said = "The operator of this installation turned your second factor off: your password is enough."
-        await _remove(tx, actor, user, "second_factor.reset", said)
+        await _remove(tx, actor, user, "user.second_factor_reset", said)
         await identity.end_sessions_of(tx, user.id)
         return user
 

@@ -1,7 +1,7 @@
-from bursar import audit, identity
+from bursar import audit, identity, keys
 from bursar.access import Actor
 from bursar.actions._attempts import sign_in_subjects
-from bursar.actions._personal_keys import disable_personal_keys
+from bursar.actions._departure import disable_keys
 from bursar.identity import LinkPurpose, Passwords, User
 from bursar.kernel.ids import OwnerId
 from bursar.storage import SYSTEM, Database
@@ -24,7 +24,7 @@ async def set_password(
         link = await identity.spend_link(tx, token, LinkPurpose.SET_PASSWORD)
         actor = Actor.person(link.user, address)
         if await identity.mark_verified(tx, link.user) and had_password:
-            await disable_personal_keys(tx, actor, link.user)
+            await disable_keys(tx, actor, await keys.list_keys(tx, OwnerId(link.user)))
         await identity.set_password(tx, link.user, hashed)
         await identity.end_sessions_of(tx, link.user)
         await identity.spend_links_of(tx, link.user)
