@@ -33,7 +33,7 @@ async def said(browser, path: str) -> list[str]:
     """The sentences shown, newest first."""
     page = await browser.get(path)
     assert page.status_code == 200, text_of(page)
-    found = re.findall(r'<span class="b-said">(.*?)</span>\s*<time', page.text, re.DOTALL)
+    found = re.findall(r'<span class="b-told">(.*?)</span>\s*<time', page.text, re.DOTALL)
     return [" ".join(re.sub("<[^>]+>", "", each).split()) for each in found]
 
 
