@@ -429,7 +429,15 @@ class Server:
 
         database, caught_up = self.installation.database, self.gateway.caught_up
         return create_api(
-            ApiParts(database, self.admission, self.installation.checker, self.health, self.catalog, caught_up)
+            ApiParts(
+                database,
+                self.admission,
+                self.installation.checker,
+                self.health,
+                self.catalog,
+                caught_up,
+                self.installation.public_url,
+            )
         )
 
     async def stop(self) -> None:

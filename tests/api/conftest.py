@@ -36,7 +36,15 @@ async def api(database: Database, cast: Cast, checker: KeyChecker) -> AsyncItera
     world = World(database, cast, checker)
     world.key = await world.make_key()
     app = create_api(
-        ApiParts(database, world.admission, checker, world.health, lambda: world.catalog, world.gateway.caught_up)
+        ApiParts(
+            database,
+            world.admission,
+            checker,
+            world.health,
+            lambda: world.catalog,
+            world.gateway.caught_up,
+            "https://bursar.test",
+        )
     )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://bursar.test") as client:

@@ -137,7 +137,7 @@ include-method = "PATCH"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
-include-path-regex = "/api/v1/(credits|keys|organization).*"
+include-path-regex = "/api/v1/(credits|keys|organization|memberships|invitations|audit-events).*"
 headers = {{ Authorization = "Bearer {management_key}" }}
 """
 

@@ -28,7 +28,7 @@ export const PRIME_COST = 0.00118;
 export const SONNET_COST = 0.001205;
 export const TOO_LARGE = "x".repeat(20 * 1024 * 1024 + 1);
 export const MADE_UP_KEY = "sk-bursar-v1-made-up";
-export const { API_BASE, API_KEY, MANAGEMENT_KEY, BROKE_KEY, CROWDED_KEY, ORGANIZATION, USER_ID } = process.env;
+export const { API_BASE, API_KEY, MANAGEMENT_KEY, BROKE_KEY, CROWDED_KEY, PERSONAL_MANAGEMENT_KEY, ORGANIZATION, USER_ID } = process.env;
 
 export const same = (seen, wanted) => assert.deepEqual(seen, wanted);
 export const near = (seen, wanted) => assert.ok(Math.abs(seen - wanted) < 1e-12, `${seen}, wanted ${wanted}`);

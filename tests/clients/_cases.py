@@ -57,6 +57,7 @@ SONNET_COST = 0.001205
 API_BASE = os.environ["API_BASE"]
 API_KEY = os.environ["API_KEY"]
 MANAGEMENT_KEY = os.environ["MANAGEMENT_KEY"]
+PERSONAL_MANAGEMENT_KEY = os.environ["PERSONAL_MANAGEMENT_KEY"]
 BROKE_KEY = os.environ["BROKE_KEY"]
 CROWDED_KEY = os.environ["CROWDED_KEY"]
 """Has as many requests running as it may."""

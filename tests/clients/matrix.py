@@ -78,6 +78,9 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
         "generation": "one request's metadata and cost",
         "key": "the key that asks, API key and management key",
         "keys": "create, list, read, change and delete keys with limits, with a management key",
+        "keys.rotation": "the rotation recipe: create the next key, switch over, delete the old one",
+        "organization.members": "list an organization's members; 404 for a personal account's management key",
+        "organization.settings": "read and change an organization's settings",
         "credits": "the credits, with a management key",
     },
     "Errors as the client's own exceptions": {

@@ -21,6 +21,7 @@ from _cases import (
     MADE_UP_KEY,
     MANAGEMENT_KEY,
     MODEL,
+    PERSONAL_MANAGEMENT_KEY,
     PIXEL,
     PRIME,
     PRIME_COST,
@@ -55,8 +56,8 @@ def client_of(key):
     return OpenRouter(api_key=key, server_url=API_BASE, retry_config=SHORT, timeout_ms=30_000)
 
 
-client, management, broke, crowded, made_up = (
-    client_of(key) for key in (API_KEY, MANAGEMENT_KEY, BROKE_KEY, CROWDED_KEY, MADE_UP_KEY)
+client, management, broke, crowded, made_up, personal_management = (
+    client_of(key) for key in (API_KEY, MANAGEMENT_KEY, BROKE_KEY, CROWDED_KEY, MADE_UP_KEY, PERSONAL_MANAGEMENT_KEY)
 )
 
 
@@ -457,6 +458,46 @@ def _():
     management.api_keys.delete(hash=made.data.hash)  # its validation asks for `deleted: true`
     same(refused(lambda: management.api_keys.get(hash=made.data.hash)), ("NotFoundResponseError", 404))
     same(thrown(client.api_keys.list, errors.OpenRouterError).status_code, 403)
+
+
+@case("keys.rotation")
+def _():
+    old = management.api_keys.create(name="production", limit=2)
+    chat(client_of(old.key))
+    new = management.api_keys.create(name="production", limit=2)
+    chat(client_of(new.key))
+    management.api_keys.delete(hash=old.data.hash)
+    same(refused(lambda: chat(client_of(old.key))), ("UnauthorizedResponseError", 401))
+    chat(client_of(new.key))
+    management.api_keys.delete(hash=new.data.hash)
+
+
+@case("organization.members")
+def _():
+    page = management.organization.list_members()
+    members = page.result.data
+    same((page.result.total_count, len(members)), (2, 2))
+    admin = members[0]
+    same((admin.id, admin.role, admin.first_name), (USER, "org:admin", "Ana"))
+    same((members[1].role, "@" in members[1].email, bool(members[1].last_name)), ("org:member", True, True))
+    same([each.id for each in management.organization.list_members(offset=1, limit=1).result.data], [members[1].id])
+    same(refused(personal_management.organization.list_members), ("NotFoundResponseError", 404))
+    same(refused(client.organization.list_members), ("ForbiddenResponseError", 403))
+
+
+@case("organization.settings")
+def _():
+    def filtered():
+        found = management.organization.get_settings().data
+        same(found.id, ORGANIZATION)
+        return found.is_filtered_model_catalog_enabled
+
+    assert filtered() is False
+    for wanted in (True, False):
+        changed = management.organization.update_settings(is_filtered_model_catalog_enabled=wanted).data
+        same((changed.is_filtered_model_catalog_enabled, filtered()), (wanted, wanted))
+    same(refused(personal_management.organization.get_settings), ("NotFoundResponseError", 404))
+    same(refused(client.organization.get_settings), ("ForbiddenResponseError", 403))
 
 
 @case("credits")

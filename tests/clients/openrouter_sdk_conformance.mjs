@@ -9,8 +9,8 @@ import { all, near, put, same, thrown } from "./_cases.mjs";
 
 // The default goes on for an hour.
 const clientOf = (apiKey) => new OpenRouter({ apiKey, serverURL: c.API_BASE, retryConfig: { strategy: "none" } });
-const keys = [c.API_KEY, c.MANAGEMENT_KEY, c.BROKE_KEY, c.CROWDED_KEY, c.MADE_UP_KEY];
-const [client, management, broke, crowded, madeUp] = keys.map(clientOf);
+const keys = [c.API_KEY, c.MANAGEMENT_KEY, c.BROKE_KEY, c.CROWDED_KEY, c.MADE_UP_KEY, c.PERSONAL_MANAGEMENT_KEY];
+const [client, management, broke, crowded, madeUp, personalManagement] = keys.map(clientOf);
 
 const QUESTION = [{ role: "user", content: "Tell me about holds" }];
 const ASKED = [{ role: "user", content: "What is the weather in Rome and Oslo?" }];
@@ -290,6 +290,26 @@ put("keys", async () => {
   same(await refused(() => chat({ model: c.PRIME }, clientOf(made.key))), ["ForbiddenResponseError", 403]);
   same((await management.apiKeys.delete({ hash })).deleted, true);
   same(await refused(() => management.apiKeys.get({ hash })), ["NotFoundResponseError", 404]);
+});
+
+put("keys.rotation", async () => {
+  const old = await management.apiKeys.create({ requestBody: { name: "production", limit: 2 } });
+  await chat({}, clientOf(old.key));
+  const next = await management.apiKeys.create({ requestBody: { name: "production", limit: 2 } });
+  await chat({}, clientOf(next.key));
+  await management.apiKeys.delete({ hash: old.data.hash });
+  same(await refused(() => chat({}, clientOf(old.key))), ["UnauthorizedResponseError", 401]);
+  await chat({}, clientOf(next.key));
+  await management.apiKeys.delete({ hash: next.data.hash });
+});
+
+put("organization.members", async () => {
+  const page = await management.organization.listMembers();
+  const members = page.result.data;
+  same([page.result.totalCount, members.length], [2, 2]);
+  same([members[0].id, members[0].role, members[0].firstName], [c.USER_ID, "org:admin", "Ana"]);
+  same(members[1].role, "org:member");
+  same(await refused(() => personalManagement.organization.listMembers()), ["NotFoundResponseError", 404]);
 });
 
 put("credits", async () => {

@@ -36,6 +36,7 @@ def _environment(server: RunningServer) -> dict[str, str]:
     admin = server.user("admin")
     server.run("users", "add", "--email", "broke@example.com", "--name", "Bo Broke", "--verified")
     broke = server.run("keys", "add", "--email", "broke@example.com", "--name", "broke")
+    personal = server.run("keys", "add", "--email", "broke@example.com", "--name", "personal", "--management")
     acme = server.organization["slug"]
     crowded = server.run("keys", "add", "--organization", acme, "--email", admin["email"], "--name", "crowded")
     return {
@@ -44,6 +45,7 @@ def _environment(server: RunningServer) -> dict[str, str]:
         "MANAGEMENT_KEY": server.management_key,
         "BROKE_KEY": broke["key"],
         "CROWDED_KEY": crowded["key"],
+        "PERSONAL_MANAGEMENT_KEY": personal["key"],
         "ORGANIZATION": server.organization["id"],
         "USER_ID": admin["id"],
     }

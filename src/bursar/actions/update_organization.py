@@ -16,6 +16,7 @@ async def update_organization(
     name: str | None = None,
     slug: str | None = None,
     billing_email: str | None = None,
+    is_catalog_filtered: bool | None = None,
 ) -> Organization:
     """Changes what is not None; an empty `billing_email` takes it away, and then all admins are written to. Returns the organization
     as it is then. With another slug its pages are elsewhere, and the old addresses are nobody's.
@@ -27,9 +28,14 @@ async def update_organization(
         await enter(tx, actor, owner, Permission.MANAGE_ORGANIZATION)
         before = await organizations.get_locked(tx, organization)
         after = await organizations.update_organization(
-            tx, before, name=name, slug=slug, billing_email=None if billing_email is None else _address(billing_email)
+            tx,
+            before,
+            name=name,
+            slug=slug,
+            billing_email=None if billing_email is None else _address(billing_email),
+            is_catalog_filtered=is_catalog_filtered,
         )
-        fields = ("name", "slug", "billing_email")
+        fields = ("name", "slug", "billing_email", "is_catalog_filtered")
         changes = {field: Change(getattr(before, field), getattr(after, field)) for field in fields}
         changed = {field: change for field, change in changes.items() if change.is_one}
         if changed:

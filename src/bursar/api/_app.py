@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import __version__
-from bursar.api import _audit, _endpoints, _inference, _keys, _models, _routes
+from bursar.api import _audit, _endpoints, _inference, _invitations, _keys, _models, _organizations, _routes
 from bursar.api._answers import InvalidParameter
 from bursar.api._describe import SECURITY_SCHEMES
 from bursar.api._door import managed_by
@@ -29,7 +29,8 @@ _log = logging.getLogger("bursar.api")
 
 @dataclass(frozen=True)
 class ApiParts:
-    """What the routes need. `catalog` gives the present one: a reload replaces it. `caught_up` waits until what was answered can be read."""
+    """What the routes need. `catalog` gives the present one: a reload replaces it. `caught_up` waits until what was answered can be read.
+    `public_url` begins the links in mails."""
 
     database: Database
     admission: Admission
@@ -37,6 +38,7 @@ class ApiParts:
     health: EndpointHealth
     catalog: Callable[[], Catalog]
     caught_up: Callable[[], Awaitable[None]]
+    public_url: str
 
 
 class NoSuchRoute(NotFound):
@@ -101,6 +103,8 @@ def create_api(parts: ApiParts) -> FastAPI:
         _models.router(parts.admission, shelf),
         _endpoints.router(parts.admission, shelf),
         _routes.router(parts.database, parts.admission, managed, parts.caught_up),
+        _organizations.router(parts.database, managed, parts.public_url),
+        _invitations.router(parts.database, managed, parts.public_url),
         _audit.router(parts.database, managed),
         _keys.router(parts.database, managed, parts.checker, parts.caught_up),
     ):

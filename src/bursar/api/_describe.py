@@ -46,7 +46,7 @@ MANAGEMENT_ONLY = asks_for(MANAGEMENT_KEY)
 _SECONDS = {"type": "integer", "minimum": 1, "maximum": 30}
 HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}},
-    429: {"Retry-After": {"schema": _SECONDS, "description": "Seconds to wait."}},
+    429: {"Retry-After": {"schema": {**_SECONDS, "maximum": 86_400}, "description": "Seconds to wait."}},
     503: {"Retry-After": {"schema": _SECONDS, "description": "Seconds to wait.", "required": True}},
 }
 _SUCCESSES = {200: "OK", 201: "Created; or it was before, by a request with the same `Idempotency-Key`"}

@@ -7,17 +7,19 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bursar import actions, keys, ledger, reports
 from bursar.actions import Allowing, KeyChanges, Then, Unchanged
 from bursar.api import _answers, _schemas
-from bursar.api._answers import InvalidParameter, json_answer
+from bursar.api._answers import json_answer
 from bursar.api._describe import MANAGEMENT_ONLY, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, Secret, once
+from bursar.api._organizations import NothingToUpdate
+from bursar.api._schemas import Strict
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import OwnerId, UserId
 from bursar.kernel.money import Nanos, parse_credits
@@ -71,13 +73,7 @@ Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, descri
 Hash = Annotated[str, Path(description="`hash` of the key, or the one it had before it was last rotated.")]
 
 
-class _Strict(BaseModel):
-    """Takes what the description says and nothing that merely looks like it."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class NewKey(_Strict):
+class NewKey(Strict):
     name: Name
     limit: LimitUsd = None
     limit_reset: ResetName = Field(
@@ -92,7 +88,7 @@ class NewKey(_Strict):
     external: None = Field(None, description="Keys of partners are not supported.")
 
 
-class Rotation(_Strict):
+class Rotation(Strict):
     grace_seconds: int = Field(
         GRACE_SECONDS_DEFAULT,
         ge=0,
@@ -101,7 +97,7 @@ class Rotation(_Strict):
     )
 
 
-class KeyUpdate(_Strict):
+class KeyUpdate(Strict):
     name: Name | None = None
     disabled: bool | None = None
     limit: LimitUsd = None
@@ -110,17 +106,13 @@ class KeyUpdate(_Strict):
     workspace_id: str | None = Field(None, description="There is one workspace for each owner.")
 
 
-class Budget(_Strict):
+class Budget(Strict):
     limit: LimitUsd
     limit_reset: ResetName = None
 
 
 class NoSuchWorkspace(NotFound):
     """Each owner has one workspace, and this is none of theirs."""
-
-
-class NothingToUpdate(InvalidParameter):
-    """A PATCH without a field that can be changed."""
 
 
 def router(

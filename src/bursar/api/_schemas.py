@@ -12,6 +12,16 @@ from bursar.catalog import CHARGE_CLASSES
 PriceText = Annotated[str, StringConstraints(pattern=r"^(-1|\d+(\.\d+)?)$")]
 
 
+class Strict(BaseModel):
+    """A body: takes what the description says and nothing that merely looks like it."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
 class ErrorObject(BaseModel):
     code: int = Field(description="The HTTP status.")
     message: str
@@ -430,34 +440,246 @@ class AuditEventsAnswer(BaseModel):
     data: list[AuditEventObject]
     next_cursor: str | None = Field(description="Null on the last page.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+    model_config = _example(
+        {
+            "data": [
                 {
-                    "data": [
-                        {
-                            "id": "evt_01kbyd3q5x8m4t2v9w7z6y1r0n",
-                            "at": "2026-11-24T13:30:00Z",
-                            "action": "limit.set",
-                            "sentence": "Ana Ruiz changed the limit of key app from $5.00 to $10.00 daily",
-                            "actor": {
-                                "kind": "user",
-                                "name": "Ana Ruiz",
-                                "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
-                                "key_id": None,
-                                "address": "192.0.2.1",
-                            },
-                            "context_id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
-                            "subject": {"id": "key_01kbyd3q5x8m4t2v9w7z6y1r0n", "name": "key app"},
-                            "details": {},
-                            "changes": {
-                                "amount_nanos": {"before": 5_000_000_000, "after": 10_000_000_000},
-                                "period": {"before": "daily", "after": "daily"},
-                            },
-                        }
-                    ],
-                    "next_cursor": None,
+                    "id": "evt_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                    "at": "2026-11-24T13:30:00Z",
+                    "action": "limit.set",
+                    "sentence": "Ana Ruiz changed the limit of key app from $5.00 to $10.00 daily",
+                    "actor": {
+                        "kind": "user",
+                        "name": "Ana Ruiz",
+                        "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                        "key_id": None,
+                        "address": "192.0.2.1",
+                    },
+                    "context_id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                    "subject": {"id": "key_01kbyd3q5x8m4t2v9w7z6y1r0n", "name": "key app"},
+                    "details": {},
+                    "changes": {
+                        "amount_nanos": {"before": 5_000_000_000, "after": 10_000_000_000},
+                        "period": {"before": "daily", "after": "daily"},
+                    },
                 }
+            ],
+            "next_cursor": None,
+        }
+    )
+
+
+class Seats(BaseModel):
+    members: int
+    pending: int = Field(description="Invitations that wait; each holds a seat.")
+    maximum: int = Field(description="The operator can raise it.")
+
+
+class OrganizationObject(BaseModel):
+    id: str
+    name: str
+    slug: str
+    billing_email: str | None = Field(description="Whom to write to about money; null: all admins.")
+    role: Literal["admin", "member"] = Field(description="Of whoever created the management key.")
+    seats: Seats
+    created_at: str
+
+
+_ORGANIZATION = {
+    "id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
+    "name": "Acme Robotics",
+    "slug": "acme-robotics",
+    "billing_email": "billing@acme.example",
+    "role": "admin",
+    "seats": {"members": 3, "pending": 1, "maximum": 10},
+    "created_at": "2026-11-24T13:30:00Z",
+}
+
+
+class OrganizationAnswer(BaseModel):
+    data: OrganizationObject
+
+    model_config = _example({"data": _ORGANIZATION})
+
+
+class OrganizationsAnswer(BaseModel):
+    data: list[OrganizationObject]
+
+    model_config = _example({"data": [_ORGANIZATION]})
+
+
+class MembershipObject(BaseModel):
+    user_id: str
+    email: str
+    name: str
+    role: Literal["admin", "member"]
+    since: str
+
+
+_MEMBERSHIP = {
+    "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+    "email": "max@acme.example",
+    "name": "Max Weber",
+    "role": "member",
+    "since": "2026-11-24T13:30:00Z",
+}
+
+
+class MembershipAnswer(BaseModel):
+    data: MembershipObject
+
+    model_config = _example({"data": _MEMBERSHIP})
+
+
+class MembershipsAnswer(BaseModel):
+    data: list[MembershipObject]
+    total_count: int
+
+    model_config = _example({"data": [_MEMBERSHIP], "total_count": 1})
+
+
+class DepartedKey(BaseModel):
+    hash: str
+    name: str
+    label: str
+    is_management_key: bool
+
+
+class DepartureAnswer(BaseModel):
+    """What became of the keys that the person created."""
+
+    deleted: Literal[True]
+    user_id: str
+    keys_disabled: list[DepartedKey]
+    keys_handed_over: list[DepartedKey]
+    keys_to_look_at: list[DepartedKey] = Field(
+        description="A hint: keys of others that were last used from where this person works. Rotate what they may know."
+    )
+
+    model_config = _example(
+        {
+            "deleted": True,
+            "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+            "keys_disabled": [
+                {"hash": "9f" * 32, "name": "notebook", "label": "sk-bursar-v1-abc...wxyz", "is_management_key": False}
+            ],
+            "keys_handed_over": [],
+            "keys_to_look_at": [],
+        }
+    )
+
+
+class InvitationObject(BaseModel):
+    id: str
+    organization_id: str
+    organization_name: str
+    email: str
+    role: Literal["admin", "member"]
+    state: Literal["pending", "accepted", "declined", "revoked", "expired"]
+    invited_by_user_id: str | None = Field(description="Null: the operator of this installation.")
+    created_at: str
+    sent_at: str
+    expires_at: str
+
+
+_INVITATION = {
+    "id": "inv_01kbyd3q5x8m4t2v9w7z6y1r0n",
+    "organization_id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
+    "organization_name": "Acme Robotics",
+    "email": "sam@acme.example",
+    "role": "member",
+    "state": "pending",
+    "invited_by_user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+    "created_at": "2026-11-24T13:30:00Z",
+    "sent_at": "2026-11-24T13:30:00Z",
+    "expires_at": "2026-12-01T13:30:00Z",
+}
+
+
+class InvitationAnswer(BaseModel):
+    data: InvitationObject
+
+    model_config = _example({"data": _INVITATION})
+
+
+class InvitationsAnswer(BaseModel):
+    data: list[InvitationObject]
+
+    model_config = _example({"data": [_INVITATION]})
+
+
+class InvitedObject(BaseModel):
+    email: str = Field(description="As it was sent.")
+    outcome: Literal["invited", "already_member", "already_invited", "bad_address", "no_seat", "too_often"]
+    message: str | None = Field(description="Why not.")
+    invitation: InvitationObject | None
+
+
+class InvitedAnswer(BaseModel):
+    data: list[InvitedObject]
+
+    model_config = _example(
+        {
+            "data": [
+                {"email": "sam@acme.example", "outcome": "invited", "message": None, "invitation": _INVITATION},
+                {
+                    "email": "max@acme.example",
+                    "outcome": "already_member",
+                    "message": "Max Weber is a member already.",
+                    "invitation": None,
+                },
             ]
         }
     )
+
+
+class JoinedObject(BaseModel):
+    organization_id: str
+    name: str
+    slug: str
+    role: Literal["admin", "member"]
+
+
+class JoinedAnswer(BaseModel):
+    data: JoinedObject
+
+
+class DeclinedAnswer(BaseModel):
+    declined: Literal[True]
+
+
+class OrganizationMemberObject(BaseModel):
+    id: str
+    email: str
+    first_name: str | None
+    last_name: str | None
+    role: Literal["org:admin", "org:member"]
+
+
+class OrganizationMembersAnswer(BaseModel):
+    data: list[OrganizationMemberObject]
+    total_count: int
+
+    model_config = _example(
+        {
+            "data": [
+                {
+                    "id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                    "email": "max@acme.example",
+                    "first_name": "Max",
+                    "last_name": "Weber",
+                    "role": "org:member",
+                }
+            ],
+            "total_count": 1,
+        }
+    )
+
+
+class OrganizationSettingsObject(BaseModel):
+    id: str
+    is_filtered_model_catalog_enabled: bool
+
+
+class OrganizationSettingsAnswer(BaseModel):
+    data: OrganizationSettingsObject

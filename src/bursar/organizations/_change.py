@@ -40,6 +40,7 @@ async def update_organization(
     name: str | None = None,
     slug: str | None = None,
     billing_email: str | None = None,
+    is_catalog_filtered: bool | None = None,
 ) -> Organization:
     """Changes what is not None, of an organization that is locked; an empty `billing_email` takes it away. The address is the caller's
     to check. Raises `InvalidField`, `SlugTaken`."""
@@ -50,6 +51,8 @@ async def update_organization(
         values["slug"] = require_slug(slug)
     if billing_email is not None:
         values["billing_email"] = billing_email or None
+    if is_catalog_filtered is not None:
+        values["is_catalog_filtered"] = is_catalog_filtered
     if values:
         try:
             await tx.execute(update(_organizations).where(_organizations.c.id == found.id).values(**values))

@@ -22,7 +22,8 @@ _alive = _organizations.c.deleted_at.is_(None)
 
 @dataclass(frozen=True)
 class Organization:
-    """`billing_email` is whom to write to about money; None: all admins."""
+    """`billing_email` is whom to write to about money; None: all admins. `is_catalog_filtered`: its API keys list only those models that
+    they may use."""
 
     id: OrganizationId
     slug: str
@@ -30,6 +31,7 @@ class Organization:
     seats_max: int
     created_at: datetime
     billing_email: str | None = None
+    is_catalog_filtered: bool = False
 
 
 class SlugTaken(InvalidField):
@@ -100,4 +102,12 @@ async def list_of_user(snapshot: Snapshot, user: UserId) -> Sequence[tuple[Organ
 
 
 def organization_of(row: Any) -> Organization:
-    return Organization(OrganizationId(row.id), row.slug, row.name, row.seats_max, row.created_at, row.billing_email)
+    return Organization(
+        OrganizationId(row.id),
+        row.slug,
+        row.name,
+        row.seats_max,
+        row.created_at,
+        row.billing_email,
+        row.is_catalog_filtered,
+    )

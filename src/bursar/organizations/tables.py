@@ -1,4 +1,4 @@
-from sqlalchemy import Column, Index, Integer, String, Table, text
+from sqlalchemy import Boolean, Column, Index, Integer, String, Table, false, text
 
 from bursar.storage import UtcTime, metadata
 
@@ -12,6 +12,7 @@ organizations = Table(
     Column("created_by", String(40), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("billing_email", String(254)),
+    Column("is_catalog_filtered", Boolean, nullable=False, server_default=false()),
     Column("deleted_at", UtcTime),
 )
 

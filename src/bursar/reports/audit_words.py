@@ -73,8 +73,8 @@ FIELDS: Mapping[str, str] = {
     "grace_seconds": "grace period",
     "held_nanos": "held",
     "include_byok_in_limit": "counting of one's own credentials",
+    "is_catalog_filtered": "listing of only the models that a key may use",
     "leased_nanos": "leased",
-    "seats_max": "seats",
 }
 """Details whose name says little to people."""
 

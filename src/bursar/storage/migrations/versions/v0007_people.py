@@ -35,6 +35,9 @@ def add_columns() -> None:
     op.add_column("sessions", sa.Column("proved_at", sa.BigInteger(), nullable=True))
     op.add_column("links", sa.Column("detail", sa.Text(), nullable=True))
     op.add_column("organizations", sa.Column("billing_email", sa.String(length=254), nullable=True))
+    op.add_column(
+        "organizations", sa.Column("is_catalog_filtered", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     op.add_column("organizations", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
     op.add_column("keys", sa.Column("expires_at", sa.BigInteger(), nullable=True))
     op.add_column("keys", sa.Column("previous_hash", sa.String(length=64), nullable=True))
