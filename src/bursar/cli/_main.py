@@ -23,6 +23,9 @@ organizations = typer.Typer(help="Organizations.", no_args_is_help=True, rich_ma
 members = typer.Typer(help="Who is in which organization.", no_args_is_help=True, rich_markup_mode=None)
 credits_ = typer.Typer(help="Credits.", no_args_is_help=True, rich_markup_mode=None)
 ledger = typer.Typer(help="The books.", no_args_is_help=True, rich_markup_mode=None)
+moves = typer.Typer(
+    help="Personal credits that people ask to move to an organization.", no_args_is_help=True, rich_markup_mode=None
+)
 nodes = typer.Typer(help="Nodes and their workers.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="API keys and management keys.", no_args_is_help=True, rich_markup_mode=None)
 for name, group in (
@@ -35,6 +38,7 @@ for name, group in (
     ("nodes", nodes),
 ):
     app.add_typer(group, name=name)
+credits_.add_typer(moves, name="moves")
 
 DataDir = Annotated[
     Path | None,
@@ -263,6 +267,50 @@ def organizations_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     answer(result, as_json=as_json, text="\n".join(lines) or "None yet.")
 
 
+@organizations.command("seats", epilog=_example("bursar organizations seats acme 25"))
+def organizations_seats(
+    organization: Annotated[str, typer.Argument(help="The organization's slug.")],
+    seats: Annotated[int, typer.Argument(help="How many members it may have; never below the seats in use.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Raise or lower how many members an organization may have."""
+    result = _operate(data_dir, as_json, "organizations.seats", organization=organization, seats=seats)
+    answer(result, as_json=as_json, text=f"{result['slug']} has {result['seats']} seats now.")
+
+
+@organizations.command(
+    "settle",
+    epilog=_example("bursar organizations settle acme --to-user ana@example.com --reason 'The contract ended'"),
+)
+def organizations_settle(
+    organization: Annotated[str, typer.Argument(help="The organization's slug; or its id, when it was deleted.")],
+    reason: Annotated[str, typer.Option("--reason", help="Stands in the statements, the audit log and the mails.")],
+    to_organization: Annotated[
+        str | None, typer.Option("--to-organization", help="The slug of who gets them.", show_default=False)
+    ] = None,
+    to_user: Annotated[
+        str | None, typer.Option("--to-user", help="The e-mail address of who gets them.", show_default=False)
+    ] = None,
+    write_off: Annotated[bool, typer.Option("--write-off", help="Nobody gets them.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Move all credits that an organization has left to somebody, or write them off, so that it can be deleted."""
+    result = _operate(
+        data_dir,
+        as_json,
+        "organizations.settle",
+        organization=organization,
+        to_organization=to_organization,
+        to_user=to_user,
+        write_off=write_off,
+        reason=reason,
+    )
+    where = "written off" if result["to"] is None else f"moved to {result['to']}"
+    answer(result, as_json=as_json, text=f"{result['amount']} was {where}.")
+
+
 @members.command(
     "add", epilog=_example("bursar members add --organization acme --email tomas@example.com --role member")
 )
@@ -307,6 +355,48 @@ def credits_grant(
         transfer=transfer,
     )
     answer(result, as_json=as_json, text=f"Granted {result['amount']} ({result['transfer']}).")
+
+
+@moves.command("list", epilog=_example("bursar credits moves list"))
+def moves_list(
+    answered: Annotated[
+        bool, typer.Option("--answered", help="Those that were answered, not those that wait.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List the requests to move credits that wait for you."""
+    result = _operate(data_dir, as_json, "credits.moves.list", answered=answered)
+    lines = [
+        f"{each['move']}  {each['amount']}  {each['from']} -> {each['organization']}  {each['state']}"
+        + (f"  ({each['note']})" if each["note"] else "")
+        for each in result["moves"]
+    ]
+    answer(result, as_json=as_json, text="\n".join(lines) or "None.")
+
+
+@moves.command("carry-out", epilog=_example("bursar credits moves carry-out mov_01J8…"))
+def moves_carry_out(
+    move: Annotated[str, typer.Argument(help="The request's id.")],
+    note: Annotated[str, typer.Option("--note", help="A word for the person.")] = "",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Move the credits, all of them or none, once."""
+    result = _operate(data_dir, as_json, "credits.moves.answer", move=move, answer="carry_out", note=note)
+    answer(result, as_json=as_json, text=f"{result['amount']} was moved to {result['organization']}.")
+
+
+@moves.command("refuse", epilog=_example("bursar credits moves refuse mov_01J8… --note 'Promotional credits stay'"))
+def moves_refuse(
+    move: Annotated[str, typer.Argument(help="The request's id.")],
+    note: Annotated[str, typer.Option("--note", help="Why, for the person who asked.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Let the credits stay where they are, and say why."""
+    result = _operate(data_dir, as_json, "credits.moves.answer", move=move, answer="refuse", note=note)
+    answer(result, as_json=as_json, text=f"Refused: {result['amount']} stays with {result['from']}.")
 
 
 @ledger.command("verify", epilog=_example("bursar ledger verify --data-dir ./data --json"))

@@ -11,7 +11,7 @@ from bursar.access import Actor, Role
 from bursar.app import Installation
 from bursar.cli._output import InvalidOption
 from bursar.kernel.errors import BursarError
-from bursar.kernel.ids import OrganizationId, OwnerId
+from bursar.kernel.ids import CreditMoveId, OrganizationId, OwnerId, is_id
 from bursar.kernel.money import Nanos, format_exact, parse_credits
 from bursar.keys import KeyKind
 from bursar.ledger import Correction
@@ -90,6 +90,71 @@ async def list_organizations(installation: Installation) -> dict[str, Any]:
             {"id": each.id, "slug": each.slug, "name": each.name, "members": members[each.id], "seats": each.seats_max}
             for each in found
         ]
+    }
+
+
+async def set_seats(installation: Installation, *, organization: str, seats: int) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+    changed = await actions.set_seats(installation.database, OPERATOR, organization=found.id, seats=seats)
+    return {"id": changed.id, "slug": changed.slug, "seats": changed.seats_max}
+
+
+async def settle_organization(
+    installation: Installation,
+    *,
+    organization: str,
+    to_organization: str | None,
+    to_user: str | None,
+    write_off: bool,
+    reason: str,
+) -> dict[str, Any]:
+    """An id names also an organization that was deleted."""
+    if sum((to_organization is not None, to_user is not None, write_off)) != 1:
+        raise InvalidOption(
+            "Say what becomes of the credits.", remedy="Use one of --to-organization, --to-user and --write-off."
+        )
+    if is_id(organization, "org"):
+        settled = OrganizationId(organization)
+    else:
+        async with installation.database.snapshot(SYSTEM) as snapshot:
+            settled = (await organizations.get_by_slug(snapshot, organization)).id
+    to = None if write_off else await _owner(installation, to_organization, to_user)
+    amount = await actions.settle_organization(
+        installation.database, OPERATOR, organization=settled, to=to, reason=reason
+    )
+    return {
+        "organization": settled,
+        "to": to_organization or to_user,
+        "amount_nanos": amount,
+        "amount": format_exact(amount),
+    }
+
+
+async def list_moves(installation: Installation, *, answered: bool) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        return {"moves": [_move(row) for row in await reports.moves_to_answer(snapshot, is_open=not answered)]}
+
+
+async def answer_move(installation: Installation, *, move: str, answer: str, note: str) -> dict[str, Any]:
+    answers = {"carry_out": actions.Answer.CARRY_OUT, "refuse": actions.Answer.REFUSE}
+    closed = await actions.answer_credit_move(
+        installation.database, OPERATOR, move=CreditMoveId(move), answer=answers[answer], note=note
+    )
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        return _move((await reports.move_rows(snapshot, [closed]))[0])
+
+
+def _move(row: reports.MoveRow) -> dict[str, Any]:
+    return {
+        "move": row.move.id,
+        "from": None if row.person is None else row.person.email,
+        "organization": row.organization_slug or row.organization_name,
+        "amount_nanos": row.move.amount,
+        "amount": format_exact(row.move.amount),
+        "note": row.move.note,
+        "state": row.move.state.value,
+        "answer": row.move.answer,
     }
 
 
@@ -280,8 +345,12 @@ OPERATIONS: dict[str, Operation] = {
     "users.list": list_users,
     "organizations.add": add_organization,
     "organizations.list": list_organizations,
+    "organizations.seats": set_seats,
+    "organizations.settle": settle_organization,
     "members.add": add_member,
     "credits.grant": grant_credits,
+    "credits.moves.list": list_moves,
+    "credits.moves.answer": answer_move,
     "ledger.correct": propose_correction,
     "ledger.confirm": confirm_correction,
     "ledger.withdraw": withdraw_correction,

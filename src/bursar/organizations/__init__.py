@@ -6,6 +6,7 @@ from bursar.organizations._change import (
     get_locked,
     get_name,
     keep,
+    names_of,
     set_seats_max,
     update_organization,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "list_pending",
     "list_waiting_for",
     "lock",
+    "names_of",
     "require_organization_name",
     "require_role",
     "require_slug",

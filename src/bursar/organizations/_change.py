@@ -1,6 +1,7 @@
 """What becomes of an organization: other names, other seats, its end. Whoever does any of it locks its row first, and whoever adds
 something to it that must not outlive it keeps the row as it is meanwhile."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select, update
@@ -98,10 +99,18 @@ async def delete(tx: Tx, found: Organization) -> None:
 
 async def get_name(snapshot: Snapshot, organization: OrganizationId) -> str:
     """Also of one that was deleted: for the books. Raises `NoSuchOrganization`."""
-    name = await snapshot.scalar(select(_organizations.c.name).where(_organizations.c.id == organization))
+    name = (await names_of(snapshot, [organization])).get(organization)
     if name is None:
         raise NoSuchOrganization("There is no such organization.", organization=organization)
-    return str(name)
+    return name
+
+
+async def names_of(snapshot: Snapshot, wanted: Iterable[OrganizationId]) -> dict[OrganizationId, str]:
+    """Also of those that were deleted."""
+    rows = await snapshot.all(
+        select(_organizations.c.id, _organizations.c.name).where(_organizations.c.id.in_(list(wanted)))
+    )
+    return {OrganizationId(row.id): row.name for row in rows}
 
 
 async def _locked(tx: Tx, organization: OrganizationId, *, shared: bool) -> Organization:

@@ -3,6 +3,18 @@
 from bursar.reports.activity_feed import NO_KEY, ActivityFilter, FeedRow, activity_feed, export_rows, feed_row
 from bursar.reports.audit_log import AuditRow, audit_actors, audit_export, audit_log
 from bursar.reports.billing import Billing, StatementRow, billing
+from bursar.reports.console import (
+    Installation,
+    MoveRow,
+    OrganizationRow,
+    UserRow,
+    deleted_with_credits,
+    installation,
+    move_rows,
+    moves_to_answer,
+    page_organizations,
+    page_users,
+)
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
@@ -19,6 +31,7 @@ from bursar.reports.members import (
     waiting_invitations,
 )
 from bursar.reports.nodes import NodeStanding, WorkerStanding, list_nodes
+from bursar.reports.organization import Outline, outline
 from bursar.reports.overview import Overview, Share, days_left, overview
 from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
@@ -36,16 +49,20 @@ __all__ = [
     "ExportFormat",
     "ExportRange",
     "FeedRow",
+    "Installation",
     "InvitationRow",
     "KeyRow",
     "KeyUsage",
     "LastCheck",
     "MemberRow",
     "Members",
+    "MoveRow",
     "NoOwner",
     "NoSuchContext",
     "NodeStanding",
     "OpenInvitation",
+    "OrganizationRow",
+    "Outline",
     "Overview",
     "Period",
     "Person",
@@ -56,6 +73,7 @@ __all__ = [
     "Usage",
     "UsageBucket",
     "UsageTotals",
+    "UserRow",
     "WaitingInvitation",
     "WorkerStanding",
     "activity_feed",
@@ -67,6 +85,7 @@ __all__ = [
     "contexts_of",
     "credit_totals",
     "days_left",
+    "deleted_with_credits",
     "encode_check",
     "export_journal",
     "export_rows",
@@ -74,6 +93,7 @@ __all__ = [
     "filter_choices",
     "find_owner",
     "has_sandbox_credits",
+    "installation",
     "key_list",
     "key_usage",
     "key_usages",
@@ -81,8 +101,13 @@ __all__ = [
     "list_nodes",
     "member_and_keys",
     "members_of",
+    "move_rows",
+    "moves_to_answer",
     "open_invitation",
+    "outline",
     "overview",
+    "page_organizations",
+    "page_users",
     "receipt",
     "resolve_context",
     "settlements",

@@ -32,9 +32,16 @@ _PATHS = {
     "credits": "/credits",
     "audit": "/audit",
     "members": "/members",
+    "organization": "/settings",
 }
-_NEEDED = {"audit": Permission.SEE_AUDIT, "members": Permission.SEE_MEMBERS}
+_NEEDED = {
+    "audit": Permission.SEE_AUDIT,
+    "members": Permission.SEE_MEMBERS,
+    "organization": Permission.SEE_ORGANIZATION,
+}
 """Pages that a context may not have for somebody: the switcher leads to its overview then."""
+CONSOLE = ("operator", "organizations", "users", "moves", "mail", "books", "installation")
+"""The pages of the operator's console."""
 
 
 @dataclass
@@ -152,6 +159,7 @@ def navigation(visit: Visit) -> dict[str, Any]:
             "balance": usd(here.balance.total),
             "can_buy": visit.may(Permission.BUY_CREDITS),
             "can_audit": visit.may(Permission.SEE_AUDIT),
+            "can_manage": visit.may(Permission.SEE_ORGANIZATION),
         },
         "contexts": [
             {
@@ -174,6 +182,7 @@ def navigation(visit: Visit) -> dict[str, Any]:
             "verified": visit.user.is_verified,
         },
         "is_operator": visit.user.is_operator,
+        "console": CONSOLE,
         "sandbox": visit.site.parts.sandbox is not None,
     }
 

@@ -18,6 +18,7 @@ from bursar.reports import AuditRow
 from bursar.storage import SYSTEM, Scope, Snapshot
 from bursar.web._context import Visit
 from bursar.web._csv import csv_answer, harmless
+from bursar.web._operator import installation_of
 from bursar.web._pages import is_fragment, render
 
 COLUMNS = (
@@ -119,6 +120,7 @@ async def _show(visit: Visit, log: Log) -> Response:
         newer_url=f"{log.url}?{wanted.query(page=page.newer)}" if page.newer else None,
         older_url=f"{log.url}?{wanted.query(page=page.older)}" if page.older else None,
         csv_url=f"{log.url}.csv?{wanted.query()}".rstrip("?"),
+        installation=None if log.owner is not None else await installation_of(visit),
     )
     response.headers["Vary"] = "HX-Request, HX-Request-Type, Cookie"
     return response

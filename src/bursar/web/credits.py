@@ -6,15 +6,23 @@ from typing import Any
 
 from starlette.responses import Response
 
-from bursar import actions, identity, reports
+from bursar import actions, identity, organizations, payments, reports
 from bursar.access import Permission
 from bursar.identity import User
 from bursar.kernel.errors import Conflict, InvalidField
-from bursar.kernel.ids import PurchaseId, UserId, is_id, new_purchase_id
-from bursar.payments import Purchase
+from bursar.kernel.ids import (
+    CreditMoveId,
+    OrganizationId,
+    PurchaseId,
+    UserId,
+    is_id,
+    new_credit_move_id,
+    new_purchase_id,
+)
+from bursar.payments import MoveAnswered, NoSuchMove, Purchase
 from bursar.reports import Billing, StatementRow
 from bursar.storage import SYSTEM
-from bursar.web._context import Visit, base_of, organizations_of
+from bursar.web._context import Visit, base_of
 from bursar.web._pages import redirect, render
 
 SETTING = "BURSAR_PAYMENTS"
@@ -22,7 +30,13 @@ OTHER_AMOUNT = "custom"
 DEFAULT_AMOUNT = "25"
 
 _STATES = {"cancelled": "canceled"}
-_KINDS = {"purchase": "Credits bought", "grant": "Credits granted", "usage": "Usage", "correction": "Correction"}
+_KINDS = {
+    "purchase": "Credits bought",
+    "grant": "Credits granted",
+    "usage": "Usage",
+    "correction": "Correction",
+    "move": "Credits moved",
+}
 
 
 async def forward(visit: Visit) -> Response:
@@ -61,13 +75,59 @@ async def buy(visit: Visit) -> Response:
     return redirect(visit, checkout.url)
 
 
-async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
+async def ask_move(visit: Visit) -> Response:
+    """The operator is asked to move personal credits to an organization."""
+    parts, form = visit.site.parts, visit.form
+    move = form.get("move_id", "")
+    if not is_id(move, "mov"):
+        return await _page(visit, 400, move_errors={"form": "The page was incomplete; please try again."})
+    try:
+        await actions.request_credit_move(
+            parts.database,
+            visit.actor,
+            owner=visit.owner,
+            move=CreditMoveId(move),
+            organization=OrganizationId(form.get("organization", "")),
+            amount=form.get("move_amount", ""),
+            note=form.get("note", ""),
+            public_url=parts.public_url,
+            support_email=parts.support_email,
+        )
+    except InvalidField as wrong:
+        field = "move_amount" if wrong.field == "amount" else wrong.field
+        return await _page(visit, wrong.status, move_errors={field: wrong.sentence})
+    except Conflict as cannot:
+        return await _page(visit, cannot.status, move_errors={"form": f"{cannot.sentence} {cannot.remedy}"})
+    return redirect(visit, f"{visit.base}/credits#move", "The operator was asked. Nothing moves until they answer.")
+
+
+async def withdraw_move(visit: Visit) -> Response:
+    move = visit.path("move")
+    if not is_id(move, "mov"):
+        raise NoSuchMove("There is no such request.")
+    try:
+        await actions.withdraw_credit_move(
+            visit.site.parts.database, visit.actor, owner=visit.owner, move=CreditMoveId(move)
+        )
+    except MoveAnswered as late:
+        return redirect(visit, f"{visit.base}/credits#move", late.sentence, "info")
+    return redirect(visit, f"{visit.base}/credits#move", "The request is withdrawn.")
+
+
+async def _page(
+    visit: Visit,
+    status: int = 200,
+    errors: dict[str, str] | None = None,
+    move_errors: dict[str, str] | None = None,
+) -> Response:
     organization = visit.here.organization
     sees_billing = visit.may(Permission.SEE_BILLING)
-    billing, buyers = None, {}
+    billing, buyers, contact = None, {}, None
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
         days_left = await reports.days_left(snapshot, visit.owner, visit.here.balance)
         admins = await reports.admins_of(snapshot, organization) if organization else ()
+        if organization is not None:
+            contact = (await organizations.get_organization(snapshot, organization)).billing_email
         if sees_billing:
             billing = await reports.billing(snapshot, visit.owner, visit.query("month") or None)
     if billing is not None:
@@ -85,7 +145,9 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
         statement=[_statement(row) for row in billing.rows] if billing else [],
         pager=_pager(visit, billing),
         month="" if billing is None else f"{datetime.strptime(billing.month, '%Y-%m').replace(tzinfo=UTC):%B %Y}",
-        move=_move(visit),
+        move=_move(visit, move_errors or {}),
+        moves=[] if organization is not None else await _moves(visit),
+        billing_contact=contact,
     )
 
 
@@ -146,10 +208,34 @@ def _pager(visit: Visit, billing: Billing | None) -> dict[str, str | None]:
     }
 
 
-def _move(visit: Visit) -> dict[str, Any] | None:
-    """Moving personal credits is asked of the operator."""
-    organizations = organizations_of(visit)
-    if visit.here.organization is not None or not organizations:
+def _move(visit: Visit, errors: dict[str, str]) -> dict[str, Any] | None:
+    """The form by which the operator is asked to move personal credits."""
+    if visit.here.organization is not None:
         return None
-    support = visit.site.parts.support_email
-    return {"support_email": support, "organizations": organizations, "user_email": visit.user.email}
+    kept = visit.form if errors else {}
+    return {
+        "id": new_credit_move_id(visit.now),
+        "organizations": [
+            {"id": entry.organization, "name": entry.name} for entry in visit.entries if entry.organization is not None
+        ],
+        "form": {name: kept.get(name, "") for name in ("organization", "move_amount", "note")},
+        "errors": errors,
+    }
+
+
+async def _moves(visit: Visit) -> list[dict[str, Any]]:
+    """The person's requests. Names also of organizations that are no more: that is why this asks beyond the owner."""
+    async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
+        moves = await payments.list_moves(snapshot, visit.owner)
+        names = await organizations.names_of(snapshot, {move.organization for move in moves})
+    return [
+        {
+            "id": move.id,
+            "to": names[move.organization],
+            "created_at": move.created_at,
+            "amount_nanos": move.amount,
+            "state": move.state.value,
+            "answer": move.answer,
+        }
+        for move in moves
+    ]

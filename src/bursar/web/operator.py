@@ -1,4 +1,4 @@
-"""The operator's pages: mail that could only be printed, and whether the books are right."""
+"""The operator's pages: how things stand, mail that could only be printed, and whether the books are right."""
 
 import json
 
@@ -7,14 +7,31 @@ from starlette.responses import Response
 from bursar import reports, storage
 from bursar.storage import SYSTEM
 from bursar.web._context import Visit
-from bursar.web._pages import render
+from bursar.web._operator import console
 
 SETTING = "BURSAR_SMTP_HOST"
 
 
+async def show(visit: Visit) -> Response:
+    """What waits for the operator, and whether all is well."""
+    parts = visit.site.parts
+    async with parts.database.snapshot(SYSTEM) as snapshot:
+        check = await reports.last_check(snapshot)
+        unsettled = await reports.deleted_with_credits(snapshot)
+    kept = await storage.list_kept(parts.database)
+    return await console(
+        visit,
+        "operator.html",
+        check=check,
+        mails=len(kept),
+        mail_delivers=parts.mail_delivers,
+        unsettled=len(unsettled),
+    )
+
+
 async def show_mail(visit: Visit) -> Response:
     kept = await storage.list_kept(visit.site.parts.database)
-    return render(
+    return await console(
         visit,
         "operator_mail.html",
         smtp=visit.site.parts.mail_delivers,
@@ -37,7 +54,7 @@ async def show_books(visit: Visit) -> Response:
     """What the regular check found last."""
     async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
         check = await reports.last_check(snapshot)
-    return render(
+    return await console(
         visit,
         "operator_books.html",
         check=check,
