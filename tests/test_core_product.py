@@ -210,15 +210,123 @@ def test_a_person_buys_credits_for_themself_in_personal_context(server: RunningS
     assert credits_left(server) == organization_before
 
 
+def ask_to_move(server: RunningServer, person: Person, amount: str) -> httpx2.Response:
+    page = person.get("/personal/credits").text
+    move = re.search(r'name="move_id" value="([^"]+)"', page)
+    assert move is not None
+    return person.post(
+        "/personal/credits/moves",
+        "/personal/credits",
+        move_id=move.group(1),
+        organization=server.organization["id"],
+        move_amount=amount,
+        note="",
+    )
+
+
 def test_moving_credits_to_an_organization_is_a_request_and_never_happens_by_itself(
     server: RunningServer, member: Person
 ):
+    command(server, "credits", "grant", "--user", "tomas@example.com", "--amount", "9", "--reason", "for the test")
+    before = credits_left(server)
+    assert ask_to_move(server, member, "4").status_code == 303
     page = member.get("/personal/credits").text
-    assert "Move credits to an organization" in page or "move credits" in page.lower()
-    assert "operator" in page.lower()
-    # There is no form and no route that would do it: the only way is the operator's.
-    assert 'action="/personal/credits/transfer' not in page
-    assert member.get("/personal/credits/transfers").status_code == 404
+    assert "Waits for the operator" in page
+    waiting = command(server, "credits", "moves", "list")["moves"]
+    found = [(each["from"], each["organization"], each["amount_nanos"]) for each in waiting]
+    assert ("tomas@example.com", "acme", 4_000_000_000) in found
+    assert credits_left(server) == before
+    # On the organization's page it is said where this is done, and there is no form.
+    page = member.get("/orgs/acme/credits").text
+    assert 'href="/personal/credits#move"' in page
+    assert "Ask to move" not in page
+
+
+def test_the_operator_carries_a_move_out_or_refuses_it_on_request(server: RunningServer, member: Person):
+    command(server, "credits", "grant", "--user", "tomas@example.com", "--amount", "9", "--reason", "for the test")
+    before = credits_left(server)
+    assert ask_to_move(server, member, "4").status_code == 303
+    move = command(server, "credits", "moves", "list")["moves"][-1]
+    done = command(server, "credits", "moves", "carry-out", move["move"], "--note", "As you wished")
+    assert done["state"] == "carried_out"
+    command(server, "credits", "moves", "carry-out", move["move"], exit_code=1)
+    assert credits_left(server) == round(before + 4, 9)
+    assert "As you wished" in member.get("/personal/credits").text
+    assert ask_to_move(server, member, "1").status_code == 303
+    move = command(server, "credits", "moves", "list")["moves"][-1]
+    command(server, "credits", "moves", "refuse", move["move"], "--note", "Not this time")
+    assert "Not this time" in member.get("/personal/credits").text
+    assert credits_left(server) == round(before + 4, 9)
+
+
+# Organization management
+
+
+def test_an_admin_renames_an_organization_sets_its_billing_contact_and_its_address_and_members_are_refused(
+    server: RunningServer,
+):
+    with new_person(server, "Rita") as rita, new_person(server, "Rolf") as rolf:
+        rita.post(
+            "/settings/preferences/organizations",
+            "/settings/preferences/organizations/new",
+            name="Rita's",
+            slug="ritas",
+        )
+        command(server, "members", "add", "--organization", "ritas", "--email", "rolf@example.com")
+        refused = rolf.get("/orgs/ritas/settings")
+        assert refused.status_code == 403
+        assert "Rita" in refused.text
+        assert "rita@example.com" in refused.text
+        saved = rita.post(
+            "/orgs/ritas/settings",
+            "/orgs/ritas/settings",
+            name="Rita & Co",
+            slug="rita-co",
+            billing_email="bills@rita.example",
+        )
+        assert saved.headers["location"] == "/orgs/rita-co/settings"
+        assert rita.get("/orgs/ritas/overview").status_code == 404
+        assert "bills@rita.example" in rolf.get("/orgs/rita-co/credits").text
+
+
+def test_the_operator_raises_the_number_of_members_of_one_organization(server: RunningServer):
+    with new_person(server, "Sven") as sven:
+        sven.post(
+            "/settings/preferences/organizations",
+            "/settings/preferences/organizations/new",
+            name="Sven's",
+            slug="svens",
+        )
+        assert "1 of 10 in use" in sven.get("/orgs/svens/settings").text
+        assert command(server, "organizations", "seats", "svens", "12")["seats"] == 12
+        assert "1 of 12 in use" in sven.get("/orgs/svens/settings").text
+        command(server, "organizations", "seats", "svens", "0", exit_code=1)
+
+
+def test_an_organization_is_deleted_when_no_credits_are_left_and_the_personal_account_stays(server: RunningServer):
+    with new_person(server, "Dora") as dora:
+        dora.post(
+            "/settings/preferences/organizations",
+            "/settings/preferences/organizations/new",
+            name="Dora's",
+            slug="doras",
+        )
+        key = create_key(dora, "/orgs/doras", "theirs")
+        command(server, "credits", "grant", "--organization", "doras", "--amount", "3", "--reason", "Welcome")
+        assert ask(server, key).status_code == 200
+        delete = "/orgs/doras/settings/delete"
+        assert "of credits are left" in dora.get(delete).text
+        assert dora.post(delete, "/orgs/doras/settings", confirmation="doras").status_code == 409
+        settled = command(
+            server, "organizations", "settle", "doras", "--to-user", "dora@example.com", "--reason", "It ends"
+        )
+        assert 0 < settled["amount_nanos"] < 3_000_000_000
+        answer = dora.post(delete, delete, confirmation="doras")
+        assert answer.status_code == 303, answer.text
+        assert dora.get("/orgs/doras/overview").status_code == 404
+        assert ask(server, key).status_code == 401
+        assert ask(server, create_key(dora, "/personal", "mine")).status_code == 200
+        assert "doras" not in str(command(server, "organizations", "list"))
 
 
 # API keys

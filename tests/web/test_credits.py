@@ -1,8 +1,11 @@
 """Credits: who sees and who buys, and that a purchase is paid once."""
 
+import re
+
 import pytest
 
-from bursar import ledger
+from bursar import actions, ledger
+from bursar.access import Actor
 from bursar.kernel.ids import OwnerId
 from bursar.storage import SYSTEM
 from tests.web.cast import House, hidden_fields, text_of
@@ -110,10 +113,93 @@ async def test_the_statement_shows_what_came_and_went_with_the_balance_after_it(
     assert (await browser.get(f"{CREDITS}?month=nonsense")).status_code == 200
 
 
-async def test_a_person_buys_for_themselves_and_is_told_how_credits_move(house, ana, acme):
+async def test_a_person_buys_for_themselves(house, ana, acme):
     browser = await house.signed_in(ana)
-    page = await browser.get("/personal/credits")
-    assert "mailto:help@example.com?subject=Move%20credits%20to%20Acme%20Robotics" in page.text
     checkout = (await browser.send("/personal/credits", "/personal/credits/purchases", amount="10")).headers["location"]
     assert (await browser.send(checkout, checkout, outcome="pay")).headers["location"] == "/personal/credits"
     assert await balance(house, ana.id) == 10 * DOLLAR
+
+
+# Moving personal credits to an organization.
+
+MINE = "/personal/credits"
+ASK = "/personal/credits/moves"
+
+
+async def ask_to_move(house, browser, acme, **fields):
+    return await browser.send(MINE, ASK, **{"organization": acme.id, "move_amount": "5", "note": ""} | fields)
+
+
+async def test_a_person_asks_sees_the_state_and_withdraws_and_nothing_moves(house, max_, acme):
+    await house.grant(max_.id, "20")
+    browser = await house.signed_in(max_)
+    assert "It never happens by itself." in text_of(await browser.get(MINE))
+    page = await browser.follow(await ask_to_move(house, browser, acme, move_amount="7.50", note="For the demo"))
+    assert "The operator was asked. Nothing moves until they answer." in text_of(page)
+    assert "Acme Robotics just now Waits for the operator $7.50 Withdraw" in text_of(page)
+    assert (await balance(house, max_.id), await balance(house, acme.id)) == (20 * DOLLAR, 100 * DOLLAR)
+    withdraw = re.search(r'action="(/personal/credits/moves/mov_\w+/withdraw)"', page.text).group(1)
+    page = await browser.follow(await browser.send(MINE, withdraw))
+    assert "The request is withdrawn." in text_of(page)
+    assert "Withdrawn $7.50" in text_of(page)
+    again = await browser.follow(await browser.post(withdraw, {"csrf": await browser.token()}))
+    assert "This request was withdrawn before." in text_of(again)
+
+
+async def test_what_is_wrong_with_a_request_is_said_beside_its_field_and_nothing_typed_is_lost(house, max_, acme):
+    await house.grant(max_.id, "20")
+    browser = await house.signed_in(max_)
+    for fields, field in (
+        ({"move_amount": "20.01"}, "move_amount"),
+        ({"move_amount": "lots"}, "move_amount"),
+        ({"organization": "org_none"}, "organization"),
+        ({"note": "x" * 501}, "note"),
+    ):
+        response = await ask_to_move(house, browser, acme, **{"note": "For <the> demo"} | fields)
+        assert response.status_code == 400
+        assert f'id="{field}-error"' in response.text
+        assert field == "note" or "For &lt;the&gt; demo" in response.text
+    assert "Waits for the operator" not in text_of(await browser.get(MINE))
+
+
+async def test_a_double_click_asks_once(house, max_, acme):
+    await house.grant(max_.id, "20")
+    browser = await house.signed_in(max_)
+    fields = hidden_fields((await browser.get(MINE)).text, ASK) | {"organization": acme.id, "move_amount": "5"}
+    for _ in range(2):
+        page = await browser.follow(await browser.post(ASK, fields))
+    assert text_of(page).count("Waits for the operator") == 1
+    changed = await browser.post(ASK, fields | {"move_amount": "6"})
+    assert changed.status_code == 409
+    assert "already made, of something else" in text_of(changed)
+
+
+async def test_in_an_organization_the_page_says_that_it_is_done_from_the_personal_account(house, ana, max_, acme):
+    for person in (ana, max_):
+        browser = await house.signed_in(person)
+        page = await browser.get(CREDITS)
+        assert 'href="/personal/credits#move"' in page.text
+        assert ASK not in page.text
+    assert (await browser.post("/orgs/acme/credits/moves", {"csrf": await browser.token()})).status_code in (404, 405)
+
+
+async def test_another_persons_request_answers_like_one_that_is_not_there(house, ana, max_, acme):
+    await house.grant(max_.id, "20")
+    page = await (browser := await house.signed_in(max_)).follow(await ask_to_move(house, browser, acme))
+    withdraw = re.search(r'action="(/personal/credits/moves/mov_\w+/withdraw)"', page.text).group(1)
+    other = await house.signed_in(ana)
+    answers = [
+        await other.post(path, {"csrf": await other.token()})
+        for path in (withdraw, "/personal/credits/moves/mov_01j8zzzzzzzzzzzzzzzzzzzzzz/withdraw")
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert text_of(answers[0]) == text_of(answers[1])
+
+
+async def test_a_member_sees_the_billing_contact(house, ana, max_, acme):
+    await actions.update_organization(
+        house.database, Actor.person(ana.id), organization=acme.id, billing_email="bills@acme.example"
+    )
+    page = text_of(await (await house.signed_in(max_)).get(CREDITS))
+    assert "Your admins: Ana Ruiz ( ana@example.com ). Billing contact: bills@acme.example" in page
+    assert "Billing contact: bills@acme.example" in page

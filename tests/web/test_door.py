@@ -25,6 +25,8 @@ def paths(slug="acme"):
     for route in _routes.ROUTES:
         ids = {
             "key": "key_" + "0" * 26,
+            "move": "mov_" + "0" * 26,
+            "organization": "org_" + "0" * 26,
             "purchase": "pur_" + "0" * 26,
             "generation": "gen-" + "0" * 26,
             "session": "ses_" + "0" * 26,

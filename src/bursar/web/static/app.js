@@ -177,6 +177,32 @@ document.addEventListener("keydown", (event) => {
   bars[next].focus();
 });
 
+// The switcher opens where one is; with many organizations one of them is found by typing.
+document.addEventListener(
+  "toggle",
+  ({ target }) => {
+    if (!target.matches("details.b-switch[open]")) return;
+    const [pop, current] = [target.querySelector(".b-pop"), target.querySelector("[aria-current]")];
+    if (current) pop.scrollTop = current.offsetTop - (pop.clientHeight - current.offsetHeight) / 2;
+    target.querySelector("[data-find]")?.focus({ preventScroll: true });
+  },
+  true,
+);
+
+document.addEventListener("input", ({ target }) => {
+  if (!target.matches("[data-find]")) return;
+  const wanted = target.value.trim().toLowerCase();
+  const entries = [...target.closest(".b-pop").querySelectorAll("ul > li")];
+  for (const entry of entries) entry.hidden = !entry.querySelector("b").textContent.toLowerCase().includes(wanted);
+  target.closest(".b-pop").querySelector("[data-none]").hidden = entries.some((entry) => !entry.hidden);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.target.matches("[data-find]")) return;
+  event.preventDefault();
+  event.target.closest(".b-pop").querySelector("ul > li:not([hidden]) > a")?.click();
+});
+
 // The slug of a new organization follows its name until someone edits it.
 const slugOf = (name) =>
   name
