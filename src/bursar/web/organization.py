@@ -19,10 +19,15 @@ async def show(visit: Visit) -> Response:
 
 
 async def save(visit: Visit) -> Response:
-    given = {name: visit.form.get(name, "") for name in _FIELDS}
+    form = visit.form
     try:
         saved = await actions.update_organization(
-            visit.site.parts.database, visit.actor, organization=_organization(visit), **given
+            visit.site.parts.database,
+            visit.actor,
+            organization=_organization(visit),
+            name=form.get("name", ""),
+            slug=form.get("slug", ""),
+            billing_email=form.get("billing_email", ""),
         )
     except InvalidField as wrong:
         return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
