@@ -2,8 +2,6 @@
 
 Covered here, each by a test that says it. What later issues bring, and where its test will stand:
 
-- *then members are invited*, *leaving revokes access and keeps the personal account*, *admins control members*: the issue on
-  organization management (until then the operator adds members: `bursar members add`);
 - *admins manage payment methods*: the issue on payments (until then purchases are the sandbox's);
 - *admins get full analytics*: the issue on analytics;
 - *admins control provider settings and privacy policies*: the issues on providers and privacy.
@@ -13,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -452,3 +451,101 @@ def test_an_organization_that_is_not_ones_own_answers_like_one_that_is_not_there
     foreign, absent = admin.get("/orgs/foreign/overview"), admin.get("/orgs/absent/overview")
     assert foreign.status_code == absent.status_code == 404
     assert foreign.text.replace("foreign", "absent") == absent.text
+
+
+# Members
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text, re.DOTALL)
+    assert match is not None, text
+    return match.group(1)
+
+
+def invited_by_mail(server: RunningServer, email: str) -> str:
+    """The path of the link in the newest mail to this address, as the console mailer printed it."""
+    for _ in range(100):
+        mails = re.findall(rf"--- mail to {re.escape(email)}:.*?\n---\n", server.stderr(), re.DOTALL)
+        if mails:
+            return found(r"https?://[^/]+(/invitations/accept\?token=\S+)", mails[-1])
+        time.sleep(0.05)
+    raise AssertionError(f"no mail to {email}")
+
+
+def organization_of(person: Person, slug: str) -> str:
+    person.post(
+        "/settings/preferences/organizations", "/settings/preferences/organizations/new", name=slug.title(), slug=slug
+    )
+    return f"/orgs/{slug}"
+
+
+def joins(server: RunningServer, admin: Person, base: str, name: str) -> Person:
+    """Somebody new, by invitation: signs up by the link in the mail."""
+    email = f"{name.lower()}@example.com"
+    invited = admin.post(f"{base}/members/invitations", f"{base}/members", addresses=f"{name} <{email}>", role="member")
+    assert invited.status_code == 303, invited.text
+    assert f"The invitation to {email} is on its way." in admin.get(f"{base}/members").text
+    link = invited_by_mail(server, email)
+    person = Person(server)
+    token = link.partition("token=")[2]
+    joined = person.post("/invitations/accept", link, token=token, name=name, password="a long enough password")
+    assert joined.headers["location"] == f"{base}/overview", joined.text
+    return person
+
+
+def member_id(page: str, email: str) -> str:
+    return found(rf"{re.escape(email)}.*?/members/(user_\w+)/remove", page)
+
+
+def test_members_are_invited_by_their_address_and_join_by_the_link(server: RunningServer, admin: Person):
+    base = organization_of(admin, "joining")
+    with joins(server, admin, base, "Ines") as ines:
+        assert ines.get(f"{base}/overview").status_code == 200
+        page = ines.get(f"{base}/members").text
+        assert "ines@example.com" in page
+        assert "ana@example.com" in page
+        # A member invites nobody, and is told who could.
+        assert f'action="{base}/members/invitations"' not in page
+        refused = ines.post(f"{base}/members/invitations", f"{base}/keys", addresses="x@example.com", role="member")
+        assert refused.status_code == 403
+        assert "Ana Ruiz" in refused.text
+        assert "x@example.com" not in admin.get(f"{base}/members").text
+
+
+def test_admins_promote_demote_and_remove_and_an_organization_always_has_an_admin(server: RunningServer, admin: Person):
+    base = organization_of(admin, "ranks")
+    with joins(server, admin, base, "Boris") as boris:
+        of_boris = f"{base}/members/{member_id(admin.get(f'{base}/members').text, 'boris@example.com')}"
+        assert admin.post(f"{of_boris}/role", f"{of_boris}/role", role="admin").status_code == 303
+        of_ana = f"{base}/members/{member_id(boris.get(f'{base}/members').text, 'ana@example.com')}"
+        assert boris.post(f"{of_ana}/role", f"{of_ana}/role", role="member").status_code == 303
+        last = boris.post(f"{of_boris}/role", f"{of_boris}/role", role="member")
+        assert last.status_code == 409
+        assert "always has one" in last.text
+        assert boris.post(f"{base}/leave", f"{base}/members").status_code == 409
+        key = create_key(admin, base, "ana's production")
+        assert boris.post(f"{of_ana}/remove", f"{of_ana}/remove", keys="hand_over").status_code == 303
+        assert admin.get(f"{base}/overview").status_code == 404
+        assert ask(server, key).status_code == 402  # it works on, and the organization has no credits
+        assert "ana&#39;s production" in boris.get(f"{base}/keys").text
+
+
+def test_leaving_revokes_access_and_keeps_the_personal_account(server: RunningServer, admin: Person):
+    base = organization_of(admin, "parting")
+    command(server, "credits", "grant", "--organization", "parting", "--amount", "5", "--reason", "to part with")
+    with joins(server, admin, base, "Pia") as pia:
+        key, personal = create_key(pia, base, "pia's key"), create_key(pia, "/personal", "pia's own")
+        assert ask(server, key).status_code == 200
+        left = pia.post(f"{base}/leave", f"{base}/leave")
+        assert left.headers["location"] == "/personal/overview"
+        # The pages, the API and the chat of the organization are shut; the personal account is as it was.
+        for page in ("overview", "chat", "keys", "activity", "credits", "members"):
+            gone = pia.get(f"{base}/{page}")
+            assert gone.status_code == 404
+            assert "/personal/overview" in gone.text
+        assert ask(server, key).status_code == 401
+        assert ask(server, personal).status_code == 402
+        assert "pia&#39;s own" in pia.get("/personal/keys").text
+        page = admin.get(f"{base}/members").text
+        assert "pia@example.com" not in page
+        assert f"{base}/overview" not in pia.get("/personal/overview").text
