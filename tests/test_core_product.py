@@ -549,3 +549,146 @@ def test_leaving_revokes_access_and_keeps_the_personal_account(server: RunningSe
         page = admin.get(f"{base}/members").text
         assert "pia@example.com" not in page
         assert f"{base}/overview" not in pia.get("/personal/overview").text
+
+
+# The same over the API, with management keys: one of a person's own account, or one of an organization
+
+
+def manage(server: RunningServer, key: str, method: str, path: str, body: Any = None) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx2.request(method, f"{server.api_base}{path}", headers=headers, json=body, timeout=30)
+
+
+def told(server: RunningServer, key: str, method: str, path: str, body: Any = None) -> Any:
+    answer = manage(server, key, method, path, body)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+def management_key(server: RunningServer, email: str, organization: str | None = None) -> str:
+    where = () if organization is None else ("--organization", organization)
+    made = command(server, "keys", "add", *where, "--email", email, "--name", "automation", "--management")
+    return str(made["key"])
+
+
+def founder(server: RunningServer, name: str) -> tuple[str, dict[str, Any], str]:
+    """A person who created an organization over the API: their own management key, the organization, and a management key of it."""
+    email = f"{name.lower()}@example.com"
+    command(server, "users", "add", "--email", email, "--name", name, "--verified")
+    own = management_key(server, email)
+    made = told(server, own, "POST", "/organizations", {"name": f"{name}'s"})["data"]
+    return own, made, management_key(server, email, made["slug"])
+
+
+def joined(server: RunningServer, organization_key: str, name: str, role: str = "member") -> tuple[str, str]:
+    """Somebody who was invited and accepted, over the API: their id and their own management key."""
+    email = f"{name.lower()}@example.com"
+    added = command(server, "users", "add", "--email", email, "--name", name, "--verified")
+    own = management_key(server, email)
+    told(server, organization_key, "POST", "/invitations", {"emails": [email], "role": role})
+    [waiting] = told(server, own, "GET", "/invitations")["data"]
+    told(server, own, "POST", f"/invitations/{waiting['id']}/accept")
+    return added["id"], own
+
+
+def test_an_organization_is_created_and_found_over_the_api_by_a_verified_person(server: RunningServer):
+    own, made, key = founder(server, "Fay")
+    assert (made["role"], made["slug"]) == ("admin", "fay-s")
+    told(server, own, "POST", "/organizations", {"name": "Another", "slug": "fays-other"})
+    assert [each["slug"] for each in told(server, own, "GET", "/organizations")["data"]] == ["fays-other", "fay-s"]
+    assert [each["slug"] for each in told(server, key, "GET", "/organizations")["data"]] == ["fay-s"]
+    command(server, "users", "add", "--email", "uma@example.com", "--name", "Uma")
+    refused = manage(
+        server, management_key(server, "uma@example.com"), "POST", "/organizations", {"name": "Uma's", "slug": "umas"}
+    )
+    assert (refused.status_code, "Verify" in refused.text) == (403, True)
+
+
+def test_over_the_api_too_a_context_affects_itself_only(server: RunningServer):
+    own, _, key = founder(server, "Gus")
+    told(server, key, "POST", "/keys", {"name": "the organization's"})
+    told(server, own, "POST", "/keys", {"name": "his own"})
+    assert [each["name"] for each in told(server, own, "GET", "/keys")["data"]] == ["his own"]
+    assert [each["name"] for each in told(server, key, "GET", "/keys")["data"]] == ["the organization's"]
+    assert manage(server, own, "GET", "/organization/members").status_code == 404
+
+
+def test_members_are_invited_over_the_api_ten_at_most(server: RunningServer):
+    _, _, key = founder(server, "Hana")
+    emails = [f"hana{number}@example.com" for number in range(10)]
+    outcomes = [each["outcome"] for each in told(server, key, "POST", "/invitations", {"emails": emails})["data"]]
+    assert outcomes == ["invited"] * 9 + ["no_seat"], "the founder has the tenth seat"
+
+
+def test_admins_control_members_and_their_roles_over_the_api(server: RunningServer):
+    _, _, key = founder(server, "Ines")
+    jo, _ = joined(server, key, "Jo")
+    listed = told(server, key, "GET", "/organization/members")
+    assert [(each["first_name"], each["role"]) for each in listed["data"]] == [
+        ("Ines", "org:admin"),
+        ("Jo", "org:member"),
+    ]
+    assert manage(server, key, "PATCH", f"/memberships/{jo}", {"role": "owner"}).status_code == 400
+    assert told(server, key, "PATCH", f"/memberships/{jo}", {"role": "admin"})["data"]["role"] == "admin"
+    assert told(server, key, "PATCH", f"/memberships/{jo}", {"role": "member"})["data"]["role"] == "member"
+    assert told(server, key, "DELETE", f"/memberships/{jo}")["deleted"] is True
+    assert told(server, key, "GET", "/memberships")["total_count"] == 1
+
+
+def test_only_admins_manage_over_the_api(server: RunningServer):
+    _, made, key = founder(server, "Kim")
+    leo, _ = joined(server, key, "Leo", "admin")
+    theirs = management_key(server, "leo@example.com", made["slug"])
+    assert told(server, theirs, "GET", "/memberships")["total_count"] == 2
+    told(server, key, "PATCH", f"/memberships/{leo}", {"role": "member"})
+    assert manage(server, theirs, "GET", "/memberships").status_code in (401, 403)
+    inference = told(server, key, "POST", "/keys", {"name": "app"})["key"]
+    assert manage(server, inference, "GET", "/memberships").status_code == 403
+    assert ask(server, key).status_code == 403, "and a management key calls no models"
+
+
+def test_keys_are_managed_over_the_api_with_their_limits_expiry_and_rotation(server: RunningServer):
+    key = server.management_key
+    made = told(server, key, "POST", "/keys", {"name": "api key", "limit": 0.01, "limit_reset": "daily"})
+    data, secret = made["data"], made["key"]
+    assert (data["limit"], data["limit_reset"], data["creator_user_id"]) == (0.01, "daily", server.user("admin")["id"])
+    assert ask(server, secret).status_code == 200  # a cent
+    assert ask(server, secret).status_code == 403, "the limit is spent"
+    told(server, key, "PATCH", f"/keys/{data['hash']}", {"limit": 1, "name": "renamed"})
+    rotated = told(server, key, "POST", f"/keys/{data['hash']}/rotate", {"grace_seconds": 3600})
+    assert (rotated["data"]["name"], rotated["data"]["usage_daily"]) == ("renamed", 0.01)
+    assert ask(server, secret).status_code == ask(server, rotated["key"]).status_code == 200, "both, for a while"
+    told(server, key, "PATCH", f"/keys/{rotated['data']['hash']}", {"disabled": True})
+    assert ask(server, secret).status_code == ask(server, rotated["key"]).status_code == 401
+    told(server, key, "DELETE", f"/keys/{rotated['data']['hash']}")
+    assert manage(server, key, "GET", f"/keys/{rotated['data']['hash']}").status_code == 404
+
+
+def test_admins_see_every_members_keys_over_the_api(server: RunningServer, member: Person):
+    create_key(member, "/orgs/acme", "a member's, seen by admins")
+    listed = told(server, server.management_key, "GET", "/keys")["data"]
+    assert "a member's, seen by admins" in [each["name"] for each in listed]
+
+
+def test_who_leaves_over_the_api_loses_the_organization_and_keeps_their_own_account(server: RunningServer):
+    _, made, key = founder(server, "Mia")
+    assert manage(server, key, "POST", "/organization/leave").status_code == 409, "the last admin stays"
+    _, own = joined(server, key, "Nia", "admin")
+    theirs = management_key(server, "nia@example.com", made["slug"])
+    inference = command(
+        server, "keys", "add", "--organization", made["slug"], "--email", "nia@example.com", "--name", "app"
+    )["key"]
+    assert ask(server, inference, "demo/free-1").status_code == 200
+    gone = told(server, theirs, "POST", "/organization/leave")
+    assert {each["name"] for each in gone["keys_disabled"]} == {"automation", "app"}
+    assert ask(server, inference, "demo/free-1").status_code == 401
+    assert manage(server, theirs, "GET", "/memberships").status_code == 401
+    assert told(server, own, "GET", "/organizations")["data"] == []
+    assert told(server, own, "GET", "/keys")["data"] == [], "their own account answers as before"
+
+
+def test_what_changed_is_in_the_audit_log_on_the_page_and_over_the_api(server: RunningServer, admin: Person):
+    told(server, server.management_key, "POST", "/keys", {"name": "audited"})
+    event = told(server, server.management_key, "GET", "/audit-events?kind=keys&limit=1")["data"][0]
+    assert event["sentence"] == "Ana Ruiz (key Demo management key) created the API key audited"
+    assert "created the API key audited" in admin.get("/orgs/acme/audit?kind=keys").text
