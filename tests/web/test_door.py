@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 NOBODY_NEEDS_TO_BE_KNOWN = {
     *("/", "/sign-in", "/sign-in/code", "/link", "/sign-up", "/check-mail", "/become-operator"),
+    *("/change-email", "/undo-email-change"),
     *("/verify", "/verify/new-password", "/forgot-password", "/set-password", "/theme"),
     *("/invitations/accept", "/invitations/decline"),
 }

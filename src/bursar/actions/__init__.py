@@ -18,6 +18,8 @@ from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
 from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
+from bursar.actions.change_email import confirm_email_change, request_email_change, undo_email_change
+from bursar.actions.change_password import change_password
 from bursar.actions.change_role import change_role
 from bursar.actions.confirm_identity import confirm_by_link, confirm_identity, mail_proof
 from bursar.actions.correct_transfer import (
@@ -30,6 +32,7 @@ from bursar.actions.correct_transfer import (
 )
 from bursar.actions.create_organization import create_organization
 from bursar.actions.decline_invitation import decline_invitation, decline_waiting_invitation
+from bursar.actions.delete_account import AccountStillNeeded, Belongings, belongings, delete_account
 from bursar.actions.delete_organization import CreditsLeft, Deleted, delete_organization
 from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
 from bursar.actions.forget_ended import forget_ended
@@ -86,8 +89,10 @@ from bursar.actions.sign_up import (
 from bursar.actions.update_organization import update_organization
 
 __all__ = [
+    "AccountStillNeeded",
     "Allowing",
     "Answer",
+    "Belongings",
     "CannotMove",
     "CreditsInUse",
     "CreditsLeft",
@@ -130,15 +135,19 @@ __all__ = [
     "addresses_in",
     "answer_credit_move",
     "become_operator",
+    "belongings",
+    "change_password",
     "change_role",
     "choose_password_instead",
     "confirm_by_link",
     "confirm_correction",
+    "confirm_email_change",
     "confirm_identity",
     "create_key",
     "create_organization",
     "decline_invitation",
     "decline_waiting_invitation",
+    "delete_account",
     "delete_key",
     "delete_organization",
     "end_grace",
@@ -165,6 +174,7 @@ __all__ = [
     "rename_user",
     "renew_recovery_codes",
     "request_credit_move",
+    "request_email_change",
     "request_reset",
     "require_own_address",
     "resend_invitation",
@@ -186,6 +196,7 @@ __all__ = [
     "start_purchase",
     "turn_off_second_factor",
     "turn_on_second_factor",
+    "undo_email_change",
     "update_key",
     "update_organization",
     "verify_email",

@@ -20,6 +20,8 @@ _PAGES = {
     LinkPurpose.SIGN_IN: "link",
     LinkPurpose.BECOME_OPERATOR: "become-operator",
     LinkPurpose.PROVE: "confirm/link",
+    LinkPurpose.CHANGE_EMAIL: "change-email",
+    LinkPurpose.UNDO_EMAIL: "undo-email-change",
 }
 _MESSAGES = {
     LinkPurpose.VERIFY_EMAIL: verify_email,

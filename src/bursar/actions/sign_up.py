@@ -106,7 +106,9 @@ async def choose_password_instead(database: Database, token: str) -> str:
 
 async def _tell_who_has_it(tx: Tx, email: str, public_url: str, next_path: str) -> None:
     """Nothing is mailed beyond what one address gets in an hour, and nothing of what a stranger typed."""
-    existing = await identity.get_by_email(tx, email)
+    existing = await identity.find_by_email(tx, email)
+    if existing is None:  # somebody gave it up lately, and may have it back
+        return
     if not await identity.take_mail(tx, identity.normalize_email(email)):
         return
     if existing.is_verified:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 
 from bursar.identity import tables
 from bursar.kernel.errors import LinkExpired
@@ -31,6 +31,10 @@ class LinkPurpose(StrEnum):
     """Lets its bearer set a password and verifies the address it was sent to; does not sign in."""
     PROVE = "prove"
     """Proves, in the session that asked, who is signed in there (step-up): for people who have no password."""
+    CHANGE_EMAIL = "change_email"
+    """Makes the address that it was sent to, its detail, the person's."""
+    UNDO_EMAIL = "undo_email"
+    """Gives the person back the address that it was sent to, its detail."""
 
 
 LINK_LIFETIME = {
@@ -39,6 +43,8 @@ LINK_LIFETIME = {
     LinkPurpose.BECOME_OPERATOR: timedelta(days=7),
     LinkPurpose.SET_PASSWORD: timedelta(days=2),
     LinkPurpose.PROVE: timedelta(minutes=30),
+    LinkPurpose.CHANGE_EMAIL: timedelta(days=1),
+    LinkPurpose.UNDO_EMAIL: timedelta(days=7),
 }
 
 
@@ -52,9 +58,13 @@ class OneTimeLink:
 
 
 async def mint_link(tx: Tx, user: UserId, purpose: LinkPurpose, detail: str | None = None) -> str:
-    """The plain token, never stored; earlier links of the same purpose stop working. Without a `detail` it keeps theirs."""
+    """The plain token, never stored; earlier links of the same purpose stop working. Without a `detail` it keeps theirs.
+
+    Only those that undo stand beside each other: a thief who changes an address twice must not void the way back.
+    """
     token = mint_token()
-    older = await _spend(tx, _links.c.user_id == user, _links.c.purpose == purpose)
+    undoes = purpose is LinkPurpose.UNDO_EMAIL
+    older = [] if undoes else await _spend(tx, _links.c.user_id == user, _links.c.purpose == purpose)
     if detail is None:
         detail = max(older, key=lambda row: row.created_at).detail if older else None
     await tx.execute(
@@ -105,9 +115,24 @@ async def spend_link(tx: Tx, token: str, purpose: LinkPurpose) -> OneTimeLink:
     return OneTimeLink(UserId(rows[0].user_id), purpose, rows[0].detail)
 
 
-async def spend_links_of(tx: Tx, user: UserId) -> None:
-    """None of what was mailed to this person before works any more."""
-    await _spend(tx, _links.c.user_id == user)
+async def spend_links_of(tx: Tx, user: UserId, *, undo_too: bool = False) -> None:
+    """None of what was mailed to this person before works any more, but for what undoes a change of the address."""
+    those = _links.c.user_id == user
+    await _spend(tx, those if undo_too else and_(those, _links.c.purpose != LinkPurpose.UNDO_EMAIL))
+
+
+async def is_kept(snapshot: Snapshot, email_normalized: str, *, besides: UserId = NOBODY) -> bool:
+    """Whether somebody (not `besides`) gave up this address so lately that they may have it back: until then it is nobody else's."""
+    found = await snapshot.first(
+        select(_links.c.user_id).where(
+            _links.c.purpose == LinkPurpose.UNDO_EMAIL,
+            _links.c.detail == email_normalized,
+            _links.c.user_id != besides,
+            _links.c.spent_at.is_(None),
+            _links.c.expires_at > snapshot.now,
+        )
+    )
+    return found is not None
 
 
 async def lock_links(tx: Tx, user: UserId, purpose: LinkPurpose) -> None:

@@ -4,12 +4,16 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from bursar.identity import tables
+from bursar.identity._links import is_kept
 from bursar.identity._rules import normalize_email, require_email, require_name
 from bursar.kernel.errors import Conflict, NotFound
 from bursar.kernel.ids import UserId, new_user_id
 from bursar.storage import Snapshot, Tx
+
+DELETED_NAME = "Deleted user"
 
 _users = tables.users
 
@@ -48,6 +52,8 @@ async def add_user(
         is_operator=is_operator,
         created_at=tx.now,
     )
+    if await is_kept(tx, normalize_email(user.email)):
+        raise _taken(user.email)
     added = await tx.execute(
         tx.insert(_users)
         .values(
@@ -63,8 +69,12 @@ async def add_user(
         .on_conflict_do_nothing(index_elements=["email_normalized"])
     )
     if added != 1:
-        raise EmailTaken(f"{user.email} already has an account here.", remedy="Sign in instead.")
+        raise _taken(user.email)
     return user
+
+
+def _taken(email: str) -> EmailTaken:
+    return EmailTaken(f"{email} already has an account here.", remedy="Sign in instead.")
 
 
 async def find_user(snapshot: Snapshot, user: UserId) -> User | None:
@@ -108,8 +118,9 @@ async def find_password_hash(snapshot: Snapshot, user: UserId) -> str | None:
 
 
 async def list_users(snapshot: Snapshot) -> Sequence[User]:
-    """Everybody, longest here first."""
-    return [_user(row) for row in await snapshot.all(select(_users).order_by(_users.c.id))]
+    """Everybody who is still here, longest here first."""
+    rows = await snapshot.all(select(_users).where(_users.c.deleted_at.is_(None)).order_by(_users.c.id))
+    return [_user(row) for row in rows]
 
 
 async def list_operators(snapshot: Snapshot) -> Sequence[User]:
@@ -132,6 +143,41 @@ async def mark_verified(tx: Tx, user: UserId) -> bool:
 
 async def set_password(tx: Tx, user: UserId, password_hash: str) -> None:
     await tx.execute(update(_users).where(_users.c.id == user).values(password_hash=password_hash))
+
+
+async def change_email(tx: Tx, user: UserId, email: str) -> None:
+    """The address counts as verified: its mail was read. Raises `InvalidField`, `EmailTaken`."""
+    email = require_email(email)
+    normalized = normalize_email(email)
+    other = await find_by_email(tx, email)
+    if (other is not None and other.id != user) or await is_kept(tx, normalized, besides=user):
+        raise _taken(email)
+    try:
+        await tx.execute(
+            update(_users)
+            .where(_users.c.id == user)
+            .values(email=email, email_normalized=normalized, email_verified_at=tx.now)
+        )
+    except IntegrityError:  # somebody else signed up with it in this moment
+        raise _taken(email) from None
+
+
+async def delete_user(tx: Tx, user: UserId) -> None:
+    """The row stays, so that activity and audit still have somebody; name, address and password go, and the address is free again."""
+    nobody = f"{user}@deleted.invalid"
+    await tx.execute(
+        update(_users)
+        .where(_users.c.id == user)
+        .values(
+            email=nobody,
+            email_normalized=nobody,
+            name=DELETED_NAME,
+            password_hash=None,
+            email_verified_at=None,
+            is_operator=False,
+            deleted_at=tx.now,
+        )
+    )
 
 
 async def rename(tx: Tx, user: UserId, name: str) -> None:

@@ -65,6 +65,36 @@ def security_changed(to: str, name: str, what: str) -> Message:
     )
 
 
+def change_email(to: str, name: str, old: str, link: str) -> Message:
+    return Message(
+        to,
+        "Confirm your new e-mail address for Bursar",
+        f"Hello {name},\n\nopen this link to use {to} for Bursar from now on, instead of {old}. It works once, for a day:\n\n{link}\n\n"
+        "If you did not ask for it, ignore this message: nothing changes until the link is used.\n",
+        link,
+    )
+
+
+def email_changed(to: str, name: str, new: str, link: str) -> Message:
+    """To the old address."""
+    return Message(
+        to,
+        "Your e-mail address for Bursar was changed",
+        f"Hello {name},\n\nyour account now has the address {new}. Nothing more is sent to {to}.\n\nIf it was not you, open this link "
+        f"within 7 days: you get this address back, everybody is signed out, and you choose a new password:\n\n{link}\n",
+        link,
+    )
+
+
+def account_deleted(to: str, name: str) -> Message:
+    return Message(
+        to,
+        "Your Bursar account is deleted",
+        f"Hello {name},\n\nyour account is deleted: you are signed out everywhere, your API keys stopped working, and you left your "
+        "organizations. What you used stays in their activity, without your name and address.\n\nIf it was not you, tell the operator.\n",
+    )
+
+
 def books_differ(to: str, name: str, drift: str, lines: Sequence[str]) -> Message:
     """To each operator, once for each time that it begins."""
     found = "\n".join(f"- {line}" for line in lines)

@@ -2,6 +2,7 @@
 
 from bursar.access import Permission
 from bursar.web import (
+    account,
     activity,
     audit,
     chat,
@@ -191,6 +192,16 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/settings/preferences/organizations", preferences.create, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/sessions/{session}/end", sessions.end, Entry.SIGNED_IN, "preferences"),
     PageRoute("POST", "/settings/sessions/end-others", sessions.end_others, Entry.SIGNED_IN, "preferences"),
+    PageRoute("GET", "/change-email", account.show_new_email, Entry.PUBLIC),
+    PageRoute("POST", "/change-email", account.confirm_email, Entry.PUBLIC),
+    PageRoute("GET", "/undo-email-change", account.show_undo, Entry.PUBLIC),
+    PageRoute("POST", "/undo-email-change", account.undo_email, Entry.PUBLIC),
+    _protected("GET", "/settings/password", account.show_password),
+    _protected("POST", "/settings/password", account.change_password),
+    _protected("GET", "/settings/email", account.show_email),
+    _protected("POST", "/settings/email", account.change_email),
+    _protected("GET", "/settings/delete-account", account.ask_delete),
+    _protected("POST", "/settings/delete-account", account.delete),
     _protected("GET", "/settings/second-factor", second_factor.show),
     _protected("POST", "/settings/second-factor/on", second_factor.turn_on),
     _protected("POST", "/settings/second-factor/codes", second_factor.renew_codes),

@@ -61,6 +61,7 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
     async with visit.site.parts.database.snapshot(SYSTEM) as snapshot:
         sessions = await identity.list_sessions(snapshot, visit.user)
         factor = await identity.find_second_factor(snapshot, visit.user.id)
+        has_password = await identity.find_password_hash(snapshot, visit.user.id) is not None
     return render(
         visit,
         "preferences.html",
@@ -70,6 +71,7 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
         organizations=organizations_of(visit),
         invitations=await invitations.waiting(visit),
         factor=factor,
+        has_password=has_password,
         sessions=[session_row(visit, session) for session in sessions],
     )
 
