@@ -26,6 +26,7 @@ from bursar import catalog, ledger, storage
 from bursar.catalog import Catalog, Provider
 from bursar.gateway import (
     Admission,
+    Attendant,
     ConcurrencyLimits,
     Counts,
     DatabaseFunds,
@@ -33,9 +34,11 @@ from bursar.gateway import (
     EndpointHealth,
     Gateway,
     JournalFunds,
+    Live,
     Node,
     Seat,
     StickySessions,
+    Uses,
     recover_left_holds,
 )
 from bursar.identity import Passwords
@@ -324,6 +327,8 @@ class Server:
         self._node, self._funds, self._seat = node, funds, seat
         self.failed = failed
         """Set when it must stop because its journal failed, and be started again."""
+        uses = Uses(settings.trusted_proxies)
+        self._attendant = Attendant(database, funds.worker, uses)
         self.gateway = Gateway(
             admission=self.admission,
             funds=funds,
@@ -336,6 +341,8 @@ class Server:
             catalog=catalog_holder,
             clock=clock,
             credits_url=lambda caller: f"{installation.public_url}/credits?owner={caller.owner}",
+            live=Live(database, self.admission, clock),
+            uses=uses,
             limits=ConcurrencyLimits(
                 settings.concurrency_total, settings.concurrency_per_owner, settings.concurrency_per_key
             ),
@@ -392,6 +399,7 @@ class Server:
             _log.warning(
                 "%d requests were interrupted when Bursar last stopped; they cost what had arrived of them", interrupted
             )
+        self._attendant.start()
         self.jobs.start()
         self._whole_api()
 
@@ -447,6 +455,7 @@ class Server:
         except TimeoutError:
             _log.error("some requests could not be settled in %d s; the next start does it", STOP_SECONDS_MAX)
         await self.jobs.stop()
+        await self._attendant.stop()
         await self._funds.close()
         await self.providers.close()
         await self.installation.close()

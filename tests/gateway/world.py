@@ -22,6 +22,7 @@ from bursar.gateway import (
     Exchange,
     Funds,
     Gateway,
+    Live,
     StickySessions,
 )
 from bursar.kernel.ids import GenerationId, OwnerId, UserId
@@ -241,6 +242,7 @@ class World:
             catalog=lambda: self.catalog,
             clock=database.clock,
             credits_url=lambda _caller: CREDITS_URL,
+            live=Live(database, self.admission, database.clock),
         )
         self.key = ""
 

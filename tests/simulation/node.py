@@ -20,6 +20,7 @@ from bursar.gateway import (
     JournalFunds,
     Leases,
     LeaseSizes,
+    Live,
     StickySessions,
 )
 from bursar.gateway._journaled import Kind
@@ -137,8 +138,10 @@ class Node:
         self._note(f"{self.name} serves; {interrupted} requests had been interrupted")
 
     def _make_gateway(self) -> Gateway:
+        admission = Admission(self.database, KeyChecker(SECRET), self.clock)
         return Gateway(
-            admission=Admission(self.database, KeyChecker(SECRET), self.clock),
+            admission=admission,
+            live=Live(self.database, admission, self.clock),
             funds=self.funds,
             dispatcher=Dispatcher(
                 self._upstreams,  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from bursar import actions, activity, identity, ledger, storage
 from bursar.access import Actor, Role
 from bursar.activity import Generation, GenerationStatus
 from bursar.catalog import load
-from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Gateway, StickySessions
+from bursar.gateway import Admission, DatabaseFunds, Dispatcher, EndpointHealth, Gateway, Live, StickySessions
 from bursar.identity import Passwords, User
 from bursar.kernel.ids import KeyId, OwnerId, new_generation_id
 from bursar.kernel.money import Nanos, parse_credits
@@ -122,8 +122,10 @@ class House:
 
     def _gateway(self) -> Gateway:
         """With the demo provider, which answers at once."""
+        admission = Admission(self.database, self.checker, self.clock)
         return Gateway(
-            admission=Admission(self.database, self.checker, self.clock),
+            admission=admission,
+            live=Live(self.database, admission, self.clock),
             funds=DatabaseFunds(self.database),
             dispatcher=Dispatcher(
                 self.providers, lambda _provider: None, health=self.health, sessions=StickySessions(self.clock)

@@ -16,6 +16,7 @@ from bursar.actions.accept_invitation import (
 )
 from bursar.actions.add_member import add_member
 from bursar.actions.add_user import add_user, make_sign_in_link, reset_user
+from bursar.actions.ask_who_heard import Acknowledged, ask_who_heard
 from bursar.actions.become_operator import become_operator, invite_operator
 from bursar.actions.buy_credits import PurchasesOff, receive_event, start_purchase
 from bursar.actions.change_email import confirm_email_change, request_email_change, undo_email_change
@@ -90,6 +91,7 @@ from bursar.actions.update_organization import update_organization
 
 __all__ = [
     "AccountStillNeeded",
+    "Acknowledged",
     "Allowing",
     "Answer",
     "Belongings",
@@ -134,6 +136,7 @@ __all__ = [
     "add_user",
     "addresses_in",
     "answer_credit_move",
+    "ask_who_heard",
     "become_operator",
     "belongings",
     "change_password",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from decimal import ROUND_DOWN, Decimal
 from typing import Annotated, Any, Literal
 
@@ -214,7 +215,7 @@ def _writing(
         "/keys/{hash}/rotate",
         summary="Give an API key a new secret",
         operation_id="rotateKeys",
-        responses=answers(_schemas.CreatedKeyAnswer, 400, 401, 403, 404, 409, 503),
+        responses=answers(_schemas.RotatedKeyAnswer, 400, 401, 403, 404, 409, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def rotate_key(
@@ -239,17 +240,18 @@ def _writing(
                 then=then,
             )
 
-        return await once(Asked(request, database, manager, idempotency_key, body), do, told, status=200)
+        asked = Asked(request, database, manager, idempotency_key, body)
+        return await once(asked, do, told, status=200, after=partial(_acknowledged, database))
 
     @routes.patch(
         "/keys/{hash}",
         summary="Change an API key",
         operation_id="updateKeys",
-        responses=answers(_schemas.ManagedKeyAnswer, 400, 401, 403, 404, 503),
+        responses=answers(_schemas.UpdatedKeyAnswer, 400, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def update_key(hash: Hash, body: KeyUpdate, manager: Manager = managed) -> Response:  # noqa: A002
-        """Only what is named changes. A limit is in force on every server within a second."""
+        """Only what is named changes. It is in force on every server within a second; disabling cuts streams that run."""
         _require_own(manager.owner, body.workspace_id)
         if not body.model_fields_set:
             raise NothingToUpdate("No update fields provided.", remedy="Name at least one field that can be changed.")
@@ -258,20 +260,20 @@ def _writing(
         changed = await actions.update_key(
             database, manager.actor, owner=manager.owner, key=found.id, changes=_changes(body)
         )
-        return await _told(database, changed)
+        return await _told(database, changed, **(await _acknowledged(database) if body.disabled else {}))
 
     @routes.delete(
         "/keys/{hash}",
         summary="Delete an API key",
         operation_id="deleteKeys",
-        responses=answers(_schemas.DeletedAnswer, 401, 403, 404, 503),
+        responses=answers(_schemas.DeletedKeyAnswer, 401, 403, 404, 503),
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def delete_key(hash: Hash, manager: Manager = managed) -> Response:  # noqa: A002
-        """For good. Its activity stays."""
+        """For good: requests with it are refused, streams on it are cut. Its activity stays."""
         found = await _get(database, manager.owner, hash)
         await actions.delete_key(database, manager.actor, owner=manager.owner, key=found.id)
-        return json_answer({"deleted": True})
+        return json_answer({"deleted": True, **await _acknowledged(database)})
 
 
 def _budgets(routes: APIRouter, database: Database, managed: Any, caught_up: Callable[[], Awaitable[None]]) -> None:
@@ -308,6 +310,11 @@ def _budgets(routes: APIRouter, database: Database, managed: Any, caught_up: Cal
         return await put(manager, UserId(user_id), body)
 
 
+async def _acknowledged(database: Database) -> dict[str, Any]:
+    heard = await actions.ask_who_heard(database)
+    return {"acknowledged": heard.everywhere, "acknowledged_by": heard.by, "workers": heard.of}
+
+
 async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:
     async with database.snapshot(Scope(owner)) as snapshot:
         found = await keys.find_key_by_hash(snapshot, owner, key_hash)
@@ -316,9 +323,9 @@ async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:
     return found
 
 
-async def _told(database: Database, key: Key) -> Response:
+async def _told(database: Database, key: Key, **more: Any) -> Response:
     async with database.snapshot(Scope(key.owner)) as snapshot:
-        return json_answer({"data": (await _described(snapshot, [key]))[0]})
+        return json_answer({"data": (await _described(snapshot, [key]))[0], **more})
 
 
 async def _described(snapshot: Snapshot, found: Sequence[Key]) -> list[dict[str, Any]]:

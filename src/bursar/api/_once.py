@@ -104,8 +104,10 @@ async def once(
     compose: Callable[[Snapshot, Made], Awaitable[dict[str, Any]]],
     *,
     status: int = 201,
+    after: Callable[[], Awaitable[dict[str, Any]]] | None = None,
 ) -> Response:
     """`do` calls the action and hands on its `then`; `compose` writes the answer from what was made, in the action's transaction.
+    `after` adds what is known when that is committed; it is not kept, and told the first time only.
 
     Raises `MalformedName`, `NameUsed`, and what the action raises.
     """
@@ -125,6 +127,8 @@ async def once(
         if name is None or (found := await _find(asked.database, name)) is None:
             raise
         return _again(found, asked)
+    if after is not None:
+        answer |= await after()
     return json_answer(
         {field: value.value if isinstance(value, Secret) else value for field, value in answer.items()}, status
     )

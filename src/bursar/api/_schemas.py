@@ -278,7 +278,32 @@ class CreatedKeyAnswer(BaseModel):
     note: str = Field(default_factory=str, description="Why there is no secret.")
 
 
-class DeletedAnswer(BaseModel):
+class Acknowledged(BaseModel):
+    """What was taken away is in force on so many servers; those that did not confirm within a second follow, or serve nothing when they
+    are cut off from the database for 30 seconds."""
+
+    acknowledged: bool = Field(description="Whether every worker that may be serving confirmed.")
+    acknowledged_by: int = Field(description="How many did.")
+    workers: int | None = Field(description="Of so many; null: the database could not tell.")
+
+
+class MaybeAcknowledged(BaseModel):
+    """As `Acknowledged`, where something was taken away; else these are missing."""
+
+    acknowledged: bool = Field(default=False, description="As when a key is deleted; missing where nothing ended.")
+    acknowledged_by: int = 0
+    workers: int | None = None
+
+
+class RotatedKeyAnswer(CreatedKeyAnswer, MaybeAcknowledged):
+    """Missing as well where an `Idempotency-Key` is sent again."""
+
+
+class UpdatedKeyAnswer(ManagedKeyAnswer, MaybeAcknowledged):
+    """There with `disabled` true."""
+
+
+class DeletedKeyAnswer(Acknowledged):
     deleted: Literal[True]
 
 

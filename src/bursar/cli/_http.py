@@ -54,7 +54,8 @@ class BursarHttp(HttpToolsProtocol):
         path = self.paths.get(self.url)
         if path is not None and self._is_plain():
             self.cycle = self._turn = turn = Turn(self, keep_alive=self.parser.should_keep_alive())  # type: ignore[assignment]
-            turn.begin(self.gateway, {"type": "http", "method": "POST", "path": path, "headers": self.headers})
+            scope = {"type": "http", "method": "POST", "path": path, "headers": self.headers, "client": self.client}
+            turn.begin(self.gateway, scope)
             return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()

@@ -1,6 +1,7 @@
 """Floor 3: the data plane. `_pipeline.py` shows a request's seven stops on one screen."""
 
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, MissingCredentials, WrongKindOfKey
+from bursar.gateway._attendant import Attendant
 from bursar.gateway._budgets import Available, InsufficientCredits, LimitExceeded
 from bursar.gateway._budgets import scope_of as limit_scope
 from bursar.gateway._counts import Counts
@@ -21,6 +22,7 @@ from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
+from bursar.gateway._live import AccessEnded, Live
 from bursar.gateway._look import look_at_journal
 from bursar.gateway._node import Node, Seat
 from bursar.gateway._order import Condition
@@ -33,6 +35,7 @@ from bursar.gateway._skin_messages_form import FALLBACKS_MAX
 from bursar.gateway._skin_responses_form import ITEMS_MAX, METADATA_PAIRS_MAX, METADATA_VALUE_CHARACTERS_MAX
 from bursar.gateway._state import JournalState
 from bursar.gateway._sticky import StickySessions
+from bursar.gateway._uses import Uses
 from bursar.gateway._wire import encode, json_refusal
 from bursar.gateway.plan import PARAMETERS, EndpointsResting, NoEndpoints, UnknownModel, find_variant
 
@@ -55,7 +58,9 @@ __all__ = [
     "SLUGS_MAX",
     "TEXT_CHARACTERS_MAX",
     "TOKEN_MAX",
+    "AccessEnded",
     "Admission",
+    "Attendant",
     "Available",
     "BodyTooLarge",
     "Caller",
@@ -81,6 +86,7 @@ __all__ = [
     "LeaseSizes",
     "Leases",
     "LimitExceeded",
+    "Live",
     "MissingCredentials",
     "NoEndpoints",
     "Node",
@@ -93,6 +99,7 @@ __all__ = [
     "StickySessions",
     "TooManyAtOnce",
     "UnknownModel",
+    "Uses",
     "WrongKindOfKey",
     "encode",
     "find_variant",

@@ -132,9 +132,14 @@ class Admission:
                     remedy="Check that the whole key was copied, and that it was made on this installation.",
                 )
             found = await self._look_up_unless_blind(key_hash, found)
-        if found.caller is not None and now < found.caller.ends:
-            return found.caller
-        raise _refusal(found.key, key_hash)
+        return _require(found, key_hash, now)
+
+    async def admit_again(self, key_hash: str) -> KeyCaller:
+        """For what runs on a key that was good when it began. Raises `InvalidApiKey`; `Unavailable` when that cannot be known."""
+        found, now = self._cached.get(key_hash), self._clock.monotonic()
+        if found is None or now - found.at >= KEY_FRESH_SECONDS:
+            found = await self._look_up(key_hash)
+        return _require(found, key_hash, now)
 
     async def _look_up_unless_blind(self, key_hash: str, known: "_Found | None") -> "_Found":
         """While the database is away, what was known of a key is believed as long as nothing else can have been heard."""
@@ -175,6 +180,12 @@ class Admission:
         if len(self._changed) > CHANGED_MAX:
             self._changed.popitem(last=False)
         self._cached.pop(change.subject, None)
+
+
+def _require(found: _Found, key_hash: str, now: float) -> KeyCaller:
+    if found.caller is not None and now < found.caller.ends:
+        return found.caller
+    raise _refusal(found.key, key_hash)
 
 
 def _refusal(key: Key | None, key_hash: str) -> InvalidApiKey:

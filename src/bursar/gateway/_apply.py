@@ -1,4 +1,7 @@
-"""The settlement: charge, activity and last use, in one transaction, once per generation; one by one, or a journal's batch."""
+"""The settlement: charge, activity and last use, in one transaction, once per generation; one by one, or a journal's batch.
+
+And the two small things that a worker notes beside it: which changes it has heard of, and from where keys were used.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +14,7 @@ from bursar.activity import Generation
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, WorkerId
 from bursar.kernel.money import ZERO, Nanos
 from bursar.ledger import Allowance, Applied, Batch, HoldState, Settlement, subjects_of
-from bursar.storage import Tx
+from bursar.storage import SYSTEM, Database, Tx
 
 
 async def apply_settlement(tx: Tx, generation: Generation) -> Nanos | None:
@@ -77,6 +80,18 @@ async def apply_settlements(
             used[name] = max(each.created_at, used.get(name, each.created_at))
     await keys.touch_all(tx, used)
     return applied
+
+
+async def note_heard(database: Database, worker: WorkerId, up_to: datetime) -> None:
+    """The worker honours whatever was committed before this moment."""
+    async with database.begin(SYSTEM) as tx:
+        await ledger.note_heard(tx, worker, up_to)
+
+
+async def note_uses(database: Database, addresses: Mapping[tuple[OwnerId, KeyId], str]) -> None:
+    """From where keys were used last."""
+    async with database.begin(SYSTEM) as tx:
+        await keys.note_addresses(tx, addresses)
 
 
 async def _record(tx: Tx, generation: Generation) -> None:

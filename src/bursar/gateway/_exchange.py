@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from bursar.gateway._door import ClientGone, Receive
-from bursar.kernel.errors import Unavailable
+from bursar.kernel.errors import BursarError, Unavailable
 
 KEEPALIVE_SECONDS = 10
 """After this long without a chunk a stream gets a comment, so that proxies in between do not think it dead."""
@@ -40,7 +40,7 @@ class Exchange:
 
     __slots__ = (
         "_beat",
-        "_is_cut",
+        "_cut_by",
         "_keepalive",
         "_quiet",
         "_relaying",
@@ -73,7 +73,7 @@ class Exchange:
         """Asked for when the answer begins."""
         self._relaying: asyncio.Task[Any] | None = None
         self._waiting: asyncio.Task[Any] | None = None
-        self._is_cut = False
+        self._cut_by: BursarError | None = None
         self._keepalive = b""
         self._quiet = True
         self._beat: asyncio.TimerHandle | None = None
@@ -82,29 +82,30 @@ class Exchange:
         """The client is gone: a stream that is being relayed is cut off."""
         if not self.gone:
             self.gone = True
-            if self._relaying is not None and not self._is_cut:
+            if self._relaying is not None and self._cut_by is None:
                 self._relaying.cancel()
 
-    def cut(self) -> None:
-        """The process will not wait any longer: whatever is waited for from a provider is given up, in a stream and outside."""
-        if not self._is_cut:
-            self._is_cut = True
+    def cut(self, reason: BursarError | None = None) -> None:
+        """Whatever is waited for from a provider is given up, in a stream and outside, and the client is told the first reason; without
+        one, the process will not wait any longer."""
+        if self._cut_by is None:
+            self._cut_by = reason or ShuttingDown()
             waiting = self._waiting or (None if self.gone else self._relaying)
             if waiting is not None:
                 waiting.cancel()
 
     async def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """What `work` returns. Raises `ShuttingDown`, `work` having been cancelled, when the process waits no longer."""
-        if self._is_cut:
+        """What `work` returns. Raises the reason, `work` having been cancelled, when it is cut."""
+        if self._cut_by is not None:
             work.close()
-            raise ShuttingDown
+            raise self._cut_by
         task = self._waiting = asyncio.current_task()
         assert task is not None
         try:
             return await work
         except asyncio.CancelledError:
-            if self._is_cut and task.uncancel() == 0:
-                raise ShuttingDown from None
+            if self._cut_by is not None and task.uncancel() == 0:
+                raise self._cut_by from None
             raise
         finally:
             self._waiting = None
@@ -141,11 +142,11 @@ class Exchange:
     async def relay(self, work: Coroutine[Any, Any, None], keepalive: bytes) -> None:
         """Runs `work`, which writes the stream, until the client leaves; quiet spells are filled with `keepalive`.
 
-        Raises `ClientGone`, `work` having been cancelled, when the client leaves first, `ShuttingDown` when it is cut.
+        Raises `ClientGone`, `work` having been cancelled, when the client leaves first, the reason when it is cut.
         """
-        if self.gone or self._is_cut:
+        if self.gone or self._cut_by is not None:
             work.close()
-            raise ClientGone if self.gone else ShuttingDown
+            raise self._why()
         task = self._relaying = asyncio.current_task()
         assert task is not None
         watching = None if self._tells else asyncio.create_task(self._watch())
@@ -155,8 +156,8 @@ class Exchange:
             await work
         except asyncio.CancelledError:
             # As `asyncio.timeout` does: only the cancellation that `left` or `cut` asked for ends here.
-            if (self.gone or self._is_cut) and task.uncancel() == 0:
-                raise (ClientGone if self.gone else ShuttingDown) from None
+            if (self.gone or self._cut_by is not None) and task.uncancel() == 0:
+                raise self._why() from None
             raise
         finally:
             self._relaying = None
@@ -164,6 +165,9 @@ class Exchange:
                 self._beat.cancel()
             if watching is not None:
                 watching.cancel()
+
+    def _why(self) -> Exception:
+        return ClientGone() if self.gone or self._cut_by is None else self._cut_by
 
     def _expect_output(self) -> None:
         self._quiet = True

@@ -120,15 +120,15 @@ class DatabaseFunds:
         self, database: Database, worker: WorkerId | None = None, *, seat: int = 0, host: str | None = None
     ) -> None:
         self._database = database
-        self._worker = worker or WorkerId(f"{database.node}-{seat}")
+        self.worker = worker or WorkerId(f"{database.node}-{seat}")
         self._host = host
         self._tending: asyncio.Task[None] | None = None
 
     async def recover(self) -> int:
         """Gives back what this worker held when it last died; returns how many requests that were. Run before serving."""
         async with self._database.begin(SYSTEM) as tx:
-            await ledger.register_worker(tx, self._worker, self._database.node, self._host)
-        return await _recover(self._database, lambda worker: worker == self._worker)
+            await ledger.register_worker(tx, self.worker, self._database.node, self._host)
+        return await _recover(self._database, lambda worker: worker == self.worker)
 
     def start(self) -> None:
         self._tending = asyncio.create_task(tend_forever(self._tend))
@@ -139,13 +139,13 @@ class DatabaseFunds:
             await asyncio.gather(self._tending, return_exceptions=True)
         try:
             async with self._database.begin(SYSTEM) as tx:
-                await ledger.forget_worker(tx, self._worker, alive_within=timedelta(0), even_if_alive=True)
+                await ledger.forget_worker(tx, self.worker, alive_within=timedelta(0), even_if_alive=True)
         except BursarError as error:
             _log.warning("the database was not told that this worker stops: %s", error.sentence)
 
     async def _tend(self) -> None:
         async with self._database.begin(SYSTEM) as tx:
-            await ledger.touch_worker(tx, self._worker)
+            await ledger.touch_worker(tx, self.worker)
 
     async def hold(self, intent: Intent) -> Hold:
         opened = self._opened(intent)
@@ -179,7 +179,7 @@ class DatabaseFunds:
             owner=intent.owner,
             generation=intent.generation,
             amount=intent.ceiling,
-            node=self._worker,
+            node=self.worker,
             price_version=intent.price_version,
             key=intent.key,
             user=intent.user,

@@ -113,7 +113,7 @@ class JournalFunds:
         self._database = database
         self._journal = journal
         self._leases = leases
-        self._worker = worker
+        self.worker = worker
         self._clock = clock
         self._host = host
         self._watermark = 0
@@ -210,7 +210,7 @@ class JournalFunds:
     async def recover(self) -> int:
         """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
         async with self._database.begin(SYSTEM) as tx:
-            found = await ledger.register_worker(tx, self._worker, self._database.node, self._host)
+            found = await ledger.register_worker(tx, self.worker, self._database.node, self._host)
         self._watermark = found.watermark
         intents, progress = self._read(found.watermark)
         for generation, intent in intents.items():
@@ -221,7 +221,7 @@ class JournalFunds:
         while self._owed:
             await self._apply_once()
         async with self._database.begin(SYSTEM) as tx:
-            await ledger.return_all(tx, self._worker)
+            await ledger.return_all(tx, self.worker)
         self._leases.heard()
         return len(intents)
 
@@ -231,7 +231,7 @@ class JournalFunds:
     async def tend(self) -> None:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
         async with self._database.begin(SYSTEM) as tx:
-            alive = await ledger.touch_worker(tx, self._worker, self._journal.last_lsn)
+            alive = await ledger.touch_worker(tx, self.worker, self._journal.last_lsn)
         if alive:
             self._leases.heard()
             await self._leases.return_idle()
@@ -251,7 +251,7 @@ class JournalFunds:
         try:
             if not self._owed:
                 async with self._database.begin(SYSTEM) as tx:
-                    await ledger.forget_worker(tx, self._worker, alive_within=timedelta(0), even_if_alive=True)
+                    await ledger.forget_worker(tx, self.worker, alive_within=timedelta(0), even_if_alive=True)
         except BursarError as error:
             _log.warning("leases stay reserved until the next start: %s", error.sentence)
         await self._journal.close()
@@ -350,7 +350,7 @@ class JournalFunds:
         last = self._unsure = batch[-1][0]
         async with self._database.begin(SYSTEM) as tx:
             rows = [row for _, row in batch]
-            await apply_settlements(tx, self._worker, self._watermark + 1, last, rows, self._taken)
+            await apply_settlements(tx, self.worker, self._watermark + 1, last, rows, self._taken)
         for _, row in batch:
             self._owed.popleft()
             self._taken.pop(row.id, None)

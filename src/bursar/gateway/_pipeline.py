@@ -23,6 +23,7 @@ from bursar.gateway._door import ChatRequest, ClientGone, Receive, Scope, read_b
 from bursar.gateway._exchange import Exchange, Send, ShuttingDown
 from bursar.gateway._funds import Funds, Hold, Intent
 from bursar.gateway._limits import ConcurrencyLimits, Places
+from bursar.gateway._live import Live
 from bursar.gateway._relay import Relay
 from bursar.gateway._run import Run
 from bursar.gateway._skin import ChatSkin, Skin
@@ -30,6 +31,7 @@ from bursar.gateway._skin_completions import CompletionsSkin
 from bursar.gateway._skin_embeddings import EmbeddingsSkin
 from bursar.gateway._skin_messages import CountTokensSkin, MessagesSkin
 from bursar.gateway._skin_responses import ResponsesSkin
+from bursar.gateway._uses import Uses
 from bursar.gateway._wire import usage_object, with_field
 from bursar.gateway.plan import PARAMETERS, Demand, Plan, affordable_tokens
 from bursar.kernel import money
@@ -79,6 +81,8 @@ class Gateway:
         catalog: Callable[[], Catalog],
         clock: Clock,
         credits_url: Callable[[Caller], str],
+        live: Live,
+        uses: Uses | None = None,
         limits: ConcurrencyLimits | None = None,
         counts: Counts | None = None,
     ) -> None:
@@ -88,6 +92,8 @@ class Gateway:
         self._catalog = catalog
         self._clock = clock
         self._credits_url = credits_url
+        self._live = live
+        self._uses = uses or Uses()
         self.counts = counts or Counts()
         self.places = Places(limits or ConcurrencyLimits())
         self.is_draining = False
@@ -172,7 +178,9 @@ class Gateway:
         headers = read_headers(scope)
         trace.wanted = headers.wants_metadata
         caller = admitted or await self._admission.admit_inference(headers.authorization)
+        self._uses.note(caller, scope)
         self.places.take(caller)
+        self._live.add(exchange, caller)
         try:
             request = skin.parse(await read_body(scope, exchange.receive), headers)
             plan = self._dispatcher.plan(_demand(request, skin.operation, caller), self._catalog(), trace)
@@ -184,6 +192,7 @@ class Gateway:
             exchange.more_headers = run.headers_of_balance
             await (self._stream(exchange, run) if request.stream else self._whole(exchange, run))
         finally:
+            self._live.remove(exchange)
             self.places.give_back(caller)
 
     async def _hold(self, generation: GenerationId, caller: Caller, request: ChatRequest, plan: Plan) -> Hold:

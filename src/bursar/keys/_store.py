@@ -14,6 +14,7 @@ from bursar.keys._format import KeyChecker, hash_of, label_of
 from bursar.storage import Snapshot, Tx
 
 NAME_CHARACTERS_MAX = 100
+ADDRESS_CHARACTERS_MAX = 64
 
 _keys = tables.keys
 
@@ -246,6 +247,19 @@ async def touch_all(tx: Tx, used: Mapping[tuple[OwnerId, KeyId], datetime]) -> N
         )
         .values(last_used_at=bindparam("used_at")),
         [{"owner": owner, "key": key, "used_at": at} for (owner, key), at in sorted(used.items())],
+    )
+
+
+async def note_addresses(tx: Tx, addresses: Mapping[tuple[OwnerId, KeyId], str]) -> None:
+    """From where each was used last; in one order, so that nobody deadlocks."""
+    await tx.execute_each(
+        update(_keys)
+        .where(_keys.c.owner_id == bindparam("owner"), _keys.c.id == bindparam("key"))
+        .values(last_used_address=bindparam("address")),
+        [
+            {"owner": owner, "key": key, "address": address[:ADDRESS_CHARACTERS_MAX]}
+            for (owner, key), address in sorted(addresses.items())
+        ],
     )
 
 

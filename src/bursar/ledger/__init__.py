@@ -78,11 +78,14 @@ from bursar.ledger._verify import (
 from bursar.ledger._windows import Allowance, Limit, Period, subjects_of, window_end, window_start
 from bursar.ledger._workers import (
     BLIND_SECONDS,
+    Heard,
     NoSuchWorker,
     Worker,
     WorkerStopped,
+    count_heard,
     find_worker,
     list_workers,
+    note_heard,
     register_worker,
     touch_worker,
 )
@@ -105,6 +108,7 @@ __all__ = [
     "CorrectionState",
     "Difference",
     "Findings",
+    "Heard",
     "HoldState",
     "InsufficientFunds",
     "Lease",
@@ -136,6 +140,7 @@ __all__ = [
     "chain_after",
     "confirm_correction",
     "contents_of",
+    "count_heard",
     "extend_hold",
     "find_correction",
     "find_worker",
@@ -151,6 +156,7 @@ __all__ = [
     "list_workers",
     "lock_credits",
     "move",
+    "note_heard",
     "open_hold",
     "owner_pages",
     "post",

@@ -6,11 +6,11 @@ them (a batch, a return) has it alone among those, and whoever forgets the worke
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from bursar.kernel.errors import Conflict, NotFound
 from bursar.kernel.ids import WorkerId
@@ -91,6 +91,37 @@ async def touch_worker(tx: Tx, worker: WorkerId, journaled: int = 0) -> bool:
         .values(seen_at=now, journaled=journaled)
     )
     return touched == 1
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Of `of` workers that may be serving, `by` have heard."""
+
+    by: int
+    of: int
+
+
+async def note_heard(tx: Tx, worker: WorkerId, up_to: datetime) -> None:
+    """The worker has heard of every change that was committed before this moment, by the database's time."""
+    later = or_(_workers.c.heard_at.is_(None), _workers.c.heard_at < up_to)
+    await tx.execute(update(_workers).where(_workers.c.worker == worker, later).values(heard_at=up_to))
+
+
+async def count_heard(snapshot: Snapshot, up_to: datetime) -> Heard:
+    """Who of those that may be serving has heard of what was committed before this moment. One that started since remembers nothing
+    older; one that has had no word from the database for longer than the blind time serves nobody."""
+    now = await snapshot.database_time()
+    living = [
+        worker
+        for worker in await snapshot.all(
+            select(_workers.c.started_at, _workers.c.seen_at, _workers.c.heard_at).where(
+                _workers.c.stopped_at.is_(None)
+            )
+        )
+        if now - worker.seen_at < timedelta(seconds=BLIND_SECONDS)
+    ]
+    heard = [each for each in living if max(each.started_at, each.heard_at or each.started_at) >= up_to]
+    return Heard(len(heard), len(living))
 
 
 async def find_worker(snapshot: Snapshot, worker: WorkerId) -> Worker | None:

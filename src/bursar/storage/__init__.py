@@ -4,7 +4,7 @@
 one consistent view). Nothing else in Bursar opens a connection, and no room commits.
 """
 
-from bursar.storage._changes import Change, Changes
+from bursar.storage._changes import ASKED, Change, Changes
 from bursar.storage._copy import CopyFailed, ProgramMissing, copy_database, put_back
 from bursar.storage._database import ENQUEUED, SYSTEM, Database, Scope, Snapshot, Tx
 from bursar.storage._datadir import DataDir, DataDirInUse
@@ -27,6 +27,7 @@ from bursar.storage._sealing import Sealer
 from bursar.storage._types import UtcTime, metadata
 
 __all__ = [
+    "ASKED",
     "BOOKS_CHECKED",
     "ENQUEUED",
     "SYSTEM",

@@ -9,6 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+ASKED = "asked"
+"""The change that asks every worker to note that it has heard whatever was committed before; its subject is that moment by the
+database's time, in microseconds since 1970."""
+
 _log = logging.getLogger("bursar.changes")
 
 

@@ -21,8 +21,11 @@ POLL_SECONDS = 0.3
 LISTEN_AGAIN_SECONDS = 2.0
 """After the connection that listens was lost."""
 OVERLAP = timedelta(seconds=15)
-"""How far back a poll reads again: sequence numbers may become visible out of order, by as long as a transaction takes."""
+"""How far before the last look one reads again: sequence numbers may become visible out of order, by as long as a transaction takes."""
 KEPT = timedelta(hours=1)
+
+_NOW = select(cast(func.extract("epoch", func.now()) * 1_000_000, BigInteger))
+"""When the transaction began, which is before what it sees: nothing is overlooked between one look and the next."""
 
 _log = logging.getLogger("bursar.changes")
 
@@ -40,10 +43,11 @@ async def follow(database: Database) -> None:
 
 async def _look_forever(database: Database, knocked: asyncio.Event) -> None:
     seen: set[int] = set()
+    looked_at: int | None = None
     while True:
         knocked.clear()
         try:
-            seen = await _poll(database, seen)
+            seen, looked_at = await _poll(database, seen, looked_at)
         except BursarError as error:
             _log.warning("could not read the changes of other processes: %s", error.sentence)
         except Exception:  # noqa: BLE001 - a node that stopped listening would honour revoked keys for ever
@@ -68,20 +72,20 @@ async def _listen_forever(database: Database, knocked: asyncio.Event) -> None:
         await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
 
-async def _poll(database: Database, seen: set[int]) -> set[int]:
+async def _poll(database: Database, seen: set[int], looked_at: int | None) -> tuple[set[int], int]:
+    """What it saw, and when it looked (the database's time, in microseconds); `looked_at`: the last time, however long ago."""
     table = tables.changes
-    # By the database's clock, as the rows are: a node whose own is wrong must hear of a revoked key all the same.
-    since = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger) - OVERLAP // timedelta(
-        microseconds=1
-    )
     async with database.snapshot(SYSTEM) as snapshot:
+        # By the database's clock, as the rows are: a node whose own is wrong must hear of a revoked key all the same.
+        now: int = await snapshot.scalar(_NOW)
+        since = (now if looked_at is None else looked_at) - OVERLAP // timedelta(microseconds=1)
         rows = await snapshot.all(
             select(table.c.seq, table.c.kind, table.c.subject)
             .where(cast(table.c.at, BigInteger) >= since, table.c.node != database.announcer)
             .order_by(table.c.seq)
         )
     database.changes.publish(Change(row.kind, row.subject) for row in rows if row.seq not in seen)
-    return {row.seq for row in rows}
+    return {row.seq for row in rows}, now
 
 
 async def forget_old_changes(database: Database) -> None:
