@@ -2,7 +2,7 @@
 
 import html
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -174,7 +174,15 @@ class House:
             self.database, Actor.operator(), owner=OwnerId(owner), amount=parse_credits(amount), reason="to start with"
         )
 
-    async def add_key(self, owner: str, creator: User, name: str, kind: KeyKind = KeyKind.INFERENCE) -> Key:
+    async def add_key(
+        self,
+        owner: str,
+        creator: User,
+        name: str,
+        kind: KeyKind = KeyKind.INFERENCE,
+        *,
+        expires_at: datetime | None = None,
+    ) -> Key:
         key, _ = await actions.create_key(
             self.database,
             self.checker,
@@ -183,6 +191,7 @@ class House:
             creator=creator.id,
             name=name,
             kind=kind,
+            expires_at=expires_at,
         )
         return key
 

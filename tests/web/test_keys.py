@@ -1,10 +1,15 @@
 """Keys: the secret once, members their own, admins all."""
 
+import asyncio
 import re
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
+from bursar import keys, ledger
+from bursar.kernel.ids import OwnerId
 from bursar.keys import KEY_PREFIX
+from bursar.storage import SYSTEM
 from tests.web.cast import hidden_fields, text_of
 
 pytestmark = pytest.mark.anyio
@@ -55,19 +60,21 @@ async def test_a_member_sees_only_their_own_keys_and_an_admin_all(house, ana, ma
     assert "anas-key" in as_admin
 
 
-@pytest.mark.parametrize("deed", ["disable", "enable", "delete"])
+@pytest.mark.parametrize("deed", ["", "disable", "enable", "delete", "rotate", "end-grace"])
 async def test_a_member_cannot_touch_a_colleagues_key(house, ana, max_, acme, deed):
     key = await house.add_key(acme.id, ana, "anas-key")
     browser = await house.signed_in(max_)
     token = await browser.token()
-    response = await browser.post(f"/orgs/acme/keys/{key.id}/{deed}", {"csrf": token})
-    assert response.status_code == 404
-    assert (await browser.get(f"/orgs/acme/keys/{key.id}/delete")).status_code == 404
+    address = f"/orgs/acme/keys/{key.id}/{deed}".rstrip("/")
+    fields = {"csrf": token, "name": "mine", "limit": "", "grace": "0", "form_id": "x"}
+    assert (await browser.post(address, fields)).status_code == 404
+    if deed not in ("disable", "enable"):
+        assert (await browser.get(address)).status_code == 404
 
 
 async def test_a_member_is_not_offered_management_keys_and_is_told_whom_to_ask(house, max_, acme):
     browser = await house.signed_in(max_)
-    assert "Management: manages keys" not in text_of(await browser.get("/orgs/acme/keys"))
+    assert "Create management key" not in text_of(await browser.get("/orgs/acme/keys"))
     refused = await browser.send("/orgs/acme/keys", "/orgs/acme/keys", name="sneaky", kind="management")
     assert refused.status_code == 403
     assert "Only an admin can create and manage management keys." in text_of(refused)
@@ -109,3 +116,107 @@ async def test_a_limit_that_is_no_amount_is_said_beside_the_field(house, ana, ac
     answer = await browser.send("/orgs/acme/keys", "/orgs/acme/keys", **fields)
     assert answer.status_code == 400
     assert 'id="limit-error"' in answer.text
+
+
+async def test_a_key_that_expires_says_when_and_then_that_it_has(house, ana, acme):
+    browser = await house.signed_in(ana)
+    fields = {"name": "for a week", "kind": "inference", "expires": "7"}
+    page = text_of(await browser.send("/orgs/acme/keys", "/orgs/acme/keys", **fields))
+    assert "Expires in 6 days" in page
+    last = house.clock.now().date() + timedelta(days=2)
+    fields = {"name": "till then", "kind": "inference", "expires": "date", "expires_on": last.isoformat()}
+    await browser.send("/orgs/acme/keys", "/orgs/acme/keys", **fields)
+    async with house.database.snapshot(SYSTEM) as snapshot:
+        found = {key.name: key for key in await keys.list_keys(snapshot, OwnerId(acme.id))}
+    assert found["till then"].expires_at == datetime.combine(last + timedelta(days=1), time(), UTC)
+    await house.add_key(acme.id, ana, "old", expires_at=house.clock.now() + timedelta(seconds=0.2))
+    await asyncio.sleep(0.3)
+    page = text_of(await browser.get("/orgs/acme/keys"))
+    assert "Expired just now" in page
+    assert "New secret for old" not in page
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"expires": "hourly"}, "expires"),
+        ({"expires": "date", "expires_on": ""}, "expires_on"),
+        ({"expires": "date", "expires_on": "2027-02-30"}, "expires_on"),
+        ({"expires": "date", "expires_on": "2020-01-01"}, "expires_on"),
+        ({"expires": "date", "expires_on": "9999-12-31"}, "expires_on"),
+    ],
+)
+async def test_an_expiry_that_is_none_is_said_beside_the_field_and_nothing_typed_is_lost(
+    house, ana, acme, wrong, field
+):
+    browser = await house.signed_in(ana)
+    answer = await browser.send("/orgs/acme/keys", "/orgs/acme/keys", name="typed", kind="inference", **wrong)
+    assert answer.status_code == 400
+    assert f'id="{field}-error"' in answer.text
+    assert 'value="typed"' in answer.text
+    async with house.database.snapshot(SYSTEM) as snapshot:
+        assert not await keys.list_keys(snapshot, OwnerId(acme.id))
+
+
+async def test_a_key_gets_a_new_secret_once_and_the_old_one_is_ended_early(house, ana, acme):
+    key = await house.add_key(acme.id, ana, "production-api")
+    browser, address = await house.signed_in(ana), f"/orgs/acme/keys/{key.id}"
+    asked = await browser.get(f"{address}/rotate")
+    assert "A new secret for production-api?" in text_of(asked)
+    fields = hidden_fields(asked.text, f"{address}/rotate")
+    for wrong in ("", "12", "never"):
+        back = await browser.follow(await browser.post(f"{address}/rotate", fields | {"grace": wrong}))
+        assert "Choose how long the old secret still works." in text_of(back)
+    shown = await browser.post(f"{address}/rotate", fields | {"grace": "3600"})
+    assert shown.status_code == 200
+    (secret,) = set(SECRET.findall(shown.text))
+    assert house.checker.is_ours(secret)
+    assert "production-api has a new secret" in text_of(shown)
+    assert "The old one works until" in text_of(shown)
+    again = await browser.follow(await browser.post(f"{address}/rotate", fields | {"grace": "3600"}))
+    assert "was rotated already" in text_of(again)
+    assert not SECRET.search(again.text)
+    assert "Old secret ends in 59 min" in text_of(await browser.get("/orgs/acme/keys"))
+    assert "It ends now if you go on" in text_of(await browser.get(f"{address}/rotate"))
+    ended = await browser.follow(await browser.send(f"{address}/end-grace", f"{address}/end-grace"))
+    assert "The old secret of production-api is refused from now on." in text_of(ended)
+    assert "ends in" not in text_of(ended)
+    twice = await browser.post(f"{address}/end-grace", {"csrf": fields["csrf"]})
+    assert twice.status_code == 409
+
+
+async def test_a_key_has_a_page_with_what_it_spent_where_its_name_and_limit_change(house, ana, acme):
+    key = await house.add_key(acme.id, ana, "production-api")
+    await house.grant(acme.id, "10")
+    await house.add_generation(acme.id, ana, key, cost=2_500_000_000)
+    browser, address = await house.signed_in(ana), f"/orgs/acme/keys/{key.id}"
+    page = text_of(await browser.get(address))
+    for each in ("Spend today", "This week", "This month", "In all", "by Ana"):
+        assert each in page
+    assert page.count("$2.50") == 4
+    saved = await browser.send(address, address, name="renamed", limit="12.5", limit_reset="weekly")
+    page = (await browser.follow(saved)).text
+    assert "The key renamed is saved." in page
+    assert 'value="12.50"' in page
+    assert "of $12.50" in text_of(await browser.get(address))
+    wrong = await browser.send(address, address, name="kept", limit="lots", limit_reset="weekly")
+    assert wrong.status_code == 400
+    assert 'id="limit-error"' in wrong.text
+    assert 'value="kept"' in wrong.text
+    assert 'value="lots"' in wrong.text
+    await browser.send(address, address, name="renamed", limit="", limit_reset="weekly")
+    assert "of $12.50" not in text_of(await browser.get(address))
+
+
+async def test_management_keys_stand_apart_and_have_no_limit(house, ana, acme):
+    browser = await house.signed_in(ana)
+    answer = await browser.send("/orgs/acme/keys", "/orgs/acme/keys", name="terraform", kind="management", limit="5")
+    assert "A management key manages keys" in text_of(answer)
+    page = (await browser.get("/orgs/acme/keys")).text
+    apart = page[page.index('id="management"') :]
+    assert 'data-name="terraform"' in apart
+    assert 'data-name="terraform"' not in page[: page.index('id="management"')]
+    async with house.database.snapshot(SYSTEM) as snapshot:
+        (key,) = await keys.list_keys(snapshot, OwnerId(acme.id))
+        assert await ledger.list_limits(snapshot, OwnerId(acme.id)) == []
+    assert "Spend today" not in text_of(await browser.get(f"/orgs/acme/keys/{key.id}"))

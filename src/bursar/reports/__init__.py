@@ -18,7 +18,7 @@ from bursar.reports.console import (
 from bursar.reports.contexts import ContextEntry, NoSuchContext, contexts_of, resolve_context
 from bursar.reports.credits import CreditTotals, credit_totals, has_sandbox_credits
 from bursar.reports.journal_export import ExportFormat, ExportRange, NoOwner, export_journal, find_owner
-from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_usage, key_usages
+from bursar.reports.key_list import KeyRow, KeyUsage, key_list, key_row, key_usage, key_usages
 from bursar.reports.members import (
     InvitationRow,
     MemberRow,
@@ -95,6 +95,7 @@ __all__ = [
     "has_sandbox_credits",
     "installation",
     "key_list",
+    "key_row",
     "key_usage",
     "key_usages",
     "last_check",

@@ -45,7 +45,15 @@ def windows(now: datetime) -> tuple[datetime, datetime, datetime]:
 
 async def key_list(snapshot: Snapshot, owner: OwnerId, *, creator: UserId | None) -> Sequence[KeyRow]:
     """Newest first: all of the owner's (creator None) or the ones a person created."""
-    found = await keys.list_keys(snapshot, owner, creator=creator)
+    return await _rows(snapshot, owner, await keys.list_keys(snapshot, owner, creator=creator))
+
+
+async def key_row(snapshot: Snapshot, key: Key) -> KeyRow:
+    """One of them."""
+    return (await _rows(snapshot, key.owner, [key]))[0]
+
+
+async def _rows(snapshot: Snapshot, owner: OwnerId, found: Sequence[Key]) -> Sequence[KeyRow]:
     _, _, month = windows(snapshot.now)
     spent = {
         row.key_id: int(row.cost)
