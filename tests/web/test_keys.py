@@ -133,7 +133,7 @@ async def test_a_key_that_expires_says_when_and_then_that_it_has(house, ana, acm
     await asyncio.sleep(0.3)
     page = text_of(await browser.get("/orgs/acme/keys"))
     assert "Expired just now" in page
-    assert "New secret for old" not in page
+    assert "Rotate old" not in page
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ async def test_a_key_gets_a_new_secret_once_and_the_old_one_is_ended_early(house
     key = await house.add_key(acme.id, ana, "production-api")
     browser, address = await house.signed_in(ana), f"/orgs/acme/keys/{key.id}"
     asked = await browser.get(f"{address}/rotate")
-    assert "A new secret for production-api?" in text_of(asked)
+    assert "Rotate the key production-api?" in text_of(asked)
     fields = hidden_fields(asked.text, f"{address}/rotate")
     for wrong in ("", "12", "never"):
         back = await browser.follow(await browser.post(f"{address}/rotate", fields | {"grace": wrong}))

@@ -303,8 +303,12 @@ class UpdatedKeyAnswer(ManagedKeyAnswer, MaybeAcknowledged):
     """There with `disabled` true."""
 
 
-class DeletedKeyAnswer(Acknowledged):
+class DeletedAnswer(BaseModel):
     deleted: Literal[True]
+
+
+class DeletedKeyAnswer(DeletedAnswer, Acknowledged):
+    pass
 
 
 class BudgetObject(BaseModel):
