@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from bursar import actions, keys
+from bursar import actions, identity, keys
 from bursar.access import Actor
 from bursar.activity import GenerationStatus
 from bursar.gateway import Caller
 from bursar.kernel.errors import Unavailable
+from bursar.kernel.ids import SessionId
 from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key
 from bursar.organizations import tables as organization_tables
@@ -177,7 +178,7 @@ async def test_what_does_not_take_the_key_away_cuts_nothing(scripted: Callable[.
     assert (await world.only_generation()).status is GenerationStatus.OK
 
 
-async def chat(world: World, body: bytes) -> tuple[int, bytes]:
+async def chat(world: World, body: bytes, session: SessionId | None = None) -> tuple[int, bytes]:
     """As the page does for somebody signed in: Max, in the organization."""
     sent: list[dict[str, Any]] = []
     unread = [body]
@@ -191,7 +192,7 @@ async def chat(world: World, body: bytes) -> tuple[int, bytes]:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/api/v1/chat/completions", "headers": []}
-    await world.gateway.serve(scope, receive, send, Caller(world.cast.owner, world.cast.member.id))
+    await world.gateway.serve(scope, receive, send, Caller(world.cast.owner, world.cast.member.id, session=session))
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 
@@ -215,6 +216,40 @@ async def test_a_chat_in_an_organization_ends_with_the_membership(scripted: Call
     assert b"You do not belong to this organization any more." in answer
     row = await world.only_generation()
     assert (row.error_status, row.cost_nanos > 0) == (403, body is STREAM)
+
+
+@pytest.mark.parametrize("deed", ["signed out", "ended elsewhere", "all ended"])
+async def test_a_chat_ends_with_the_session(scripted: Callable[..., Any], deed: str):
+    stage = Stage()
+    world = await scripted([chunk("one two "), stage.act, forever])
+    member = world.cast.member.id
+    async with world.database.begin(SYSTEM) as tx:
+        token = await identity.open_session(tx, member, address=None, user_agent=None)
+        other = await identity.open_session(tx, member, address=None, user_agent=None)
+    async with world.database.snapshot(SYSTEM) as snapshot:
+        session, kept = [await identity.find_session(snapshot, each) for each in (token, other)]
+    assert session is not None
+    assert kept is not None
+
+    async def end() -> None:
+        async with world.database.begin(SYSTEM) as tx:
+            if deed == "signed out":
+                await identity.end_session(tx, token)
+            elif deed == "ended elsewhere":
+                await identity.end_session_of(tx, member, session.id)
+            else:
+                await identity.end_sessions_of(tx, member, keep=kept.id)
+
+    stage.deed = end
+    beside = asyncio.create_task(chat(world, STREAM, kept.id))
+    status, answer = await chat(world, STREAM, session.id)
+    assert time.monotonic() - stage.done_at < CUT_SECONDS_MAX
+    assert status == 200
+    assert b"You were signed out. Sign in again" in answer
+    await asyncio.sleep(0.1)
+    assert not beside.done(), "the other session is another"
+    await world.settled()
+    await beside
 
 
 async def test_a_chat_goes_on_when_somebody_elses_membership_ends(scripted: Callable[..., Any]):

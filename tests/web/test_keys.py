@@ -6,11 +6,13 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from bursar import keys, ledger
+from bursar import actions, keys, ledger
+from bursar.access import Actor, Role
+from bursar.identity import PROVED_FOR
 from bursar.kernel.ids import OwnerId
-from bursar.keys import KEY_PREFIX
+from bursar.keys import KEY_PREFIX, KeyKind
 from bursar.storage import SYSTEM
-from tests.web.cast import hidden_fields, text_of
+from tests.web.cast import ORIGIN, PASSWORD, House, hidden_fields, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -220,3 +222,57 @@ async def test_management_keys_stand_apart_and_have_no_limit(house, ana, acme):
         (key,) = await keys.list_keys(snapshot, OwnerId(acme.id))
         assert await ledger.list_limits(snapshot, OwnerId(acme.id)) == []
     assert "Spend today" not in text_of(await browser.get(f"/orgs/acme/keys/{key.id}"))
+
+
+@pytest.fixture
+async def house_of_fixed_time(fixed_database):
+    made = House(fixed_database)
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("deed", ["create", "rotate"])
+async def test_the_secret_of_a_management_key_is_made_only_by_somebody_who_just_proved_who_it_is(
+    house_of_fixed_time, fixed_clock, deed
+):
+    house = house_of_fixed_time
+    ana = await house.add_user("Ana Ruiz")
+    acme = await house.add_organization("Acme", "acme", ana)
+    key = await house.add_key(acme.id, ana, "terraform", KeyKind.MANAGEMENT)
+    browser = await house.signed_in(ana)
+    fixed_clock.advance(PROVED_FOR)
+    page, action = "/orgs/acme/keys", "/orgs/acme/keys"
+    fields = {"name": "second", "kind": "management", "expires": "30"}
+    if deed == "rotate":
+        page = action = f"/orgs/acme/keys/{key.id}/rotate"
+        fields = {"grace": "0"}
+    fields = hidden_fields((await browser.get(page)).text, action) | fields
+    asked = await browser.post(action, fields)
+    assert asked.status_code == 403
+    assert "Confirm that it is you" in text_of(asked)
+    assert not SECRET.search(asked.text)
+    proved = hidden_fields(asked.text, action) | {"step_up_proof": PASSWORD}
+    made = await browser.post(action, proved)
+    assert made.status_code == 200
+    assert len(set(SECRET.findall(made.text))) == 1
+    async with house.database.snapshot(SYSTEM) as snapshot:
+        found = {key.name: key for key in await keys.list_keys(snapshot, OwnerId(acme.id))}
+    if deed == "create":
+        assert found["second"].expires_at == (fixed_clock.now() + timedelta(days=30)).replace(microsecond=0)
+    else:
+        assert found["terraform"].hash != key.hash
+
+
+async def test_a_member_who_was_an_admin_has_no_management_keys(house, ana, max_, acme):
+    tom = await house.add_user("Tom Weber")
+    await actions.add_member(house.database, Actor.operator(), organization=acme.id, user=tom.id, role=Role.ADMIN)
+    key = await house.add_key(acme.id, tom, "terraform", KeyKind.MANAGEMENT)
+    await actions.change_role(
+        house.database, Actor.person(ana.id), organization=acme.id, member=tom.id, role=Role.MEMBER, public_url=ORIGIN
+    )
+    browser = await house.signed_in(tom)
+    page = await browser.get("/orgs/acme/keys")
+    assert f"/keys/{key.id}" not in page.text
+    token = await browser.token()
+    for deed in ("enable", "disable", "delete"):
+        assert (await browser.post(f"/orgs/acme/keys/{key.id}/{deed}", {"csrf": token})).status_code == 403

@@ -145,10 +145,13 @@ async def delete_key(database: Database, actor: Actor, *, owner: OwnerId, key: K
 
 
 async def manageable(tx: Tx, actor: Actor, owner: OwnerId, key: KeyId) -> Key:
-    """Raises `NoSuchKey`, also for a colleague's key when a member asks."""
+    """Raises `NoSuchKey`, also for a colleague's key when a member asks; `PermissionDenied` for a management key of one's own by somebody
+    who may have none any more."""
     context = await enter(tx, actor, owner, Permission.MANAGE_OWN_KEYS)
     found = await keys.find_key(tx, owner, key)
     may_all = isinstance(may(context, Permission.MANAGE_ALL_KEYS), Allow)
     if found is None or (found.creator != actor.user and not may_all):
         raise NoSuchKey("There is no such key here.", remedy="Go back to the list of keys.", key=key)
+    if found.kind is KeyKind.MANAGEMENT:
+        await enter(tx, actor, owner, Permission.MANAGE_MANAGEMENT_KEYS)
     return found

@@ -22,7 +22,7 @@ from bursar.gateway._health import EndpointHealth
 from bursar.gateway._journaled import JournalFunds
 from bursar.gateway._leases import Leases, LeaseSizes
 from bursar.gateway._limits import ConcurrencyLimits, Overloaded, TooManyAtOnce
-from bursar.gateway._live import AccessEnded, Live
+from bursar.gateway._live import AccessEnded, Live, SignedOut
 from bursar.gateway._look import look_at_journal
 from bursar.gateway._node import Node, Seat
 from bursar.gateway._order import Condition
@@ -96,6 +96,7 @@ __all__ = [
     "Progress",
     "Seat",
     "ShuttingDown",
+    "SignedOut",
     "StickySessions",
     "TooManyAtOnce",
     "UnknownModel",

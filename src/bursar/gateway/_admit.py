@@ -2,14 +2,14 @@
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from bursar import keys, organizations
 from bursar.access import Role
 from bursar.kernel.clock import Clock
 from bursar.kernel.errors import Forbidden, NotAuthenticated, Unavailable
-from bursar.kernel.ids import KeyId, OrganizationId, OwnerId, UserId, is_personal
+from bursar.kernel.ids import KeyId, OrganizationId, OwnerId, SessionId, UserId, is_personal
 from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key, KeyChecker, KeyKind
 from bursar.ledger import BLIND_SECONDS
@@ -39,11 +39,12 @@ class NotAnAdminsKey(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and whom it is billed to. `key` is None for a person who is signed in and calls from a page."""
+    """Who calls, and whom it is billed to. `key` is None for a person who is signed in, in `session`, and calls from a page."""
 
     owner: OwnerId
     user: UserId
     key: KeyId | None = None
+    session: SessionId | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What runs at this moment, and who for: so that a right that is taken away ends it.
 
-A change is heard (a key was disabled, deleted or rotated; somebody left an organization); whoever has a request running that it may
+A change is heard (a key was disabled, deleted or rotated; somebody left an organization or was signed out); whoever has a request running that it may
 mean is looked up anew, and what may not run any more is cut: the client is told why, and what arrived until then is charged. Secrets
 that end by the clock, because the key expires or the grace after its rotation is over, end what runs on them at that moment as well.
 """
@@ -17,7 +17,7 @@ from bursar.access import Allow, Context, Permission, may
 from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller
 from bursar.gateway._exchange import Exchange
 from bursar.kernel.clock import Clock
-from bursar.kernel.errors import BursarError, Forbidden, Unavailable
+from bursar.kernel.errors import BursarError, Forbidden, NotAuthenticated, Unavailable
 from bursar.kernel.ids import OrganizationId, UserId, is_personal
 from bursar.storage import SYSTEM, Change, Database
 
@@ -29,6 +29,10 @@ TIMER_SECONDS_MAX = 3_600.0  # seconds, not money
 
 class AccessEnded(Forbidden):
     """Somebody chats in an organization that they do not belong to any more."""
+
+
+class SignedOut(NotAuthenticated):
+    """Somebody chats in a session that was ended."""
 
 
 class Live:
@@ -43,8 +47,8 @@ class Live:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         database.changes.subscribe("key", self._on_key)
-        for kind in ("membership", "user"):
-            database.changes.subscribe(kind, self._on_person)
+        database.changes.subscribe("membership", self._on_membership)
+        database.changes.subscribe("session", self._on_session)
 
     def add(self, exchange: Exchange, caller: Caller) -> None:
         self._running[exchange] = caller
@@ -61,7 +65,13 @@ class Live:
         if any(map(is_meant, self._running.values())):
             self._start(self._check(is_meant, lambda: self._of_key(change.subject, is_meant)))
 
-    def _on_person(self, change: Change) -> None:
+    def _on_session(self, change: Change) -> None:
+        def is_meant(caller: Caller) -> bool:
+            return caller.session == change.subject
+
+        self._cut(is_meant, SignedOut("You were signed out.", remedy="Sign in again to go on."))
+
+    def _on_membership(self, change: Change) -> None:
         def is_meant(caller: Caller) -> bool:
             return caller.key is None and caller.user == change.subject
 

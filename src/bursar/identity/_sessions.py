@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, or_, select, update
 
 from bursar.identity import tables
 from bursar.identity._users import User, get_user
@@ -105,21 +105,27 @@ async def prove_session(tx: Tx, session: SessionId) -> str | None:
 
 
 async def end_session(tx: Tx, token: str) -> None:
-    await tx.execute(delete(_sessions).where(_sessions.c.token_hash == hash_secret(token)))
+    await _end(tx, _sessions.c.token_hash == hash_secret(token))
 
 
 async def end_session_of(tx: Tx, user: UserId, session: SessionId) -> Session | None:
     """The session that this ended; None where the person has none of this id."""
-    rows = await tx.returning(
-        delete(_sessions).where(_sessions.c.id == session, _sessions.c.user_id == user).returning(*_sessions.c)
-    )
+    rows = await _end(tx, and_(_sessions.c.id == session, _sessions.c.user_id == user))
     return _session(rows[0], await get_user(tx, user)) if rows else None
 
 
 async def end_sessions_of(tx: Tx, user: UserId, *, keep: SessionId | None = None) -> int:
     """Every session of the person, but for `keep`; how many ended."""
     those = _sessions.c.user_id == user
-    return await tx.execute(delete(_sessions).where(those if keep is None else and_(those, _sessions.c.id != keep)))
+    return len(await _end(tx, those if keep is None else and_(those, _sessions.c.id != keep)))
+
+
+async def _end(tx: Tx, those: ColumnElement[bool]) -> Sequence[Row[Any]]:
+    """Told to every node: what somebody's chat is in the middle of ends as well."""
+    ended = await tx.returning(delete(_sessions).where(those).returning(*_sessions.c))
+    for row in ended:
+        await tx.announce("session", row.id)
+    return ended
 
 
 async def forget_ended_sessions(tx: Tx) -> int:

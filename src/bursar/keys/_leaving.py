@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from bursar.kernel.ids import OwnerId, UserId
 from bursar.keys import tables
-from bursar.keys._store import Key, list_keys
+from bursar.keys._store import Key, announce, list_keys
 from bursar.storage import Snapshot, Tx
 
 _keys = tables.keys
@@ -19,7 +19,7 @@ async def hand_over(tx: Tx, key: Key, to: UserId) -> None:
         .where(_keys.c.owner_id == key.owner, _keys.c.id == key.id)
         .values(creator_id=to, updated_at=tx.now)
     )
-    await tx.announce("key", key.hash)
+    await announce(tx, key)
 
 
 async def list_used_from(snapshot: Snapshot, owner: OwnerId, addresses: Collection[str]) -> Sequence[Key]:

@@ -18,7 +18,7 @@ _log = logging.getLogger("bursar.changes")
 
 @dataclass(frozen=True)
 class Change:
-    """`kind` is a noun ("key", "membership", "organization", "user"), `subject` its id."""
+    """`kind` is a noun ("key", "membership", "user", "session"), `subject` its id."""
 
     kind: str
     subject: str

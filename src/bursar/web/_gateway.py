@@ -64,7 +64,7 @@ async def complete(visit: Visit, body: Mapping[str, Any]) -> tuple[int, dict[str
 
 
 def _caller(visit: Visit) -> Caller:
-    return Caller(visit.owner, visit.user.id)
+    return Caller(visit.owner, visit.user.id, session=visit.signed_in.id)
 
 
 def _scope(headers: list[tuple[bytes, bytes]]) -> Scope:

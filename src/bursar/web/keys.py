@@ -16,6 +16,7 @@ from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyKind, NoSuchKey
 from bursar.ledger import LimitUse, Period
 from bursar.reports import KeyRow
+from bursar.web import step_up
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
 from bursar.web._render import usd_exact
@@ -32,6 +33,8 @@ async def create(visit: Visit) -> Response:
 
     Reloading the answer posts the form again. Its one-time id was spent, so that no second key is made.
     """
+    if visit.form.get("kind") == KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
+        return asked
     form = _spend(visit)
     if form is None:
         return redirect(
@@ -103,6 +106,8 @@ async def rotate(visit: Visit) -> Response:
     grace = visit.form.get("grace", "")
     if grace not in _GRACES:
         return redirect(visit, f"{back}/rotate", "Choose how long the old secret still works.", "error")
+    if (await _one_of_mine(visit)).kind is KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
+        return asked
     form = _spend(visit)
     if form is None:
         return redirect(visit, back, "That key was rotated already. Its new secret is shown once only.", "info")
@@ -204,6 +209,14 @@ def _acknowledged(heard: Acknowledged) -> str:
     return f"All {heard.of} servers have confirmed it." if heard.of > 1 else ""
 
 
+async def _step_up(visit: Visit) -> Response | None:
+    """Before the secret of a management key is made, which can do what its admin can: the page that asks who it is, where that is to
+    be proved first. Who may not make one is not asked."""
+    if not visit.may(Permission.MANAGE_MANAGEMENT_KEYS) or visit.signed_in.is_proved(visit.now):
+        return None
+    return await step_up.ask(visit)
+
+
 def _spend(visit: Visit) -> str | None:
     """The form's one-time id, or None when it was sent before."""
     form = f"{visit.user.id}:{visit.owner}:{visit.form.get('form_id', '')[:FORM_CHARACTERS_MAX]}"
@@ -225,6 +238,8 @@ async def _one_of_mine(visit: Visit) -> Key:
 
 
 def _may_change(visit: Visit, key: Key) -> bool:
+    if key.kind is KeyKind.MANAGEMENT and not visit.may(Permission.MANAGE_MANAGEMENT_KEYS):
+        return False
     return key.creator == visit.user.id or visit.may(Permission.MANAGE_ALL_KEYS)
 
 
