@@ -120,7 +120,7 @@ async def test_following_survives_whatever_a_look_fails_with(
 ):
     looks = []
 
-    async def fails(database: Database, seen: set[int]) -> set[int]:
+    async def fails(database: Database, seen: set[int], looked_at: int | None) -> tuple[set[int], int]:
         looks.append(1)
         raise OSError("connection reset")
 
@@ -133,6 +133,26 @@ async def test_following_survives_whatever_a_look_fails_with(
     finally:
         follower.cancel()
         await asyncio.gather(follower, return_exceptions=True)
+
+
+async def test_what_was_announced_while_a_node_was_cut_off_is_heard_afterwards_however_long_that_was(
+    postgres_database: Database, postgres_url: str
+):
+    other = open_database(postgres_url, node="node_other")
+    there = listen(other)
+    try:
+        seen, looked_at = await following._poll(other, set(), None)
+        async with postgres_database.begin(SYSTEM) as tx:
+            await tx.announce("key", "meanwhile")
+        ten_minutes = timedelta(minutes=10)
+        await age(postgres_database, ten_minutes)
+        before = looked_at - ten_minutes // timedelta(microseconds=1)
+        assert (await following._poll(other, seen, None))[0] == set()
+        assert there == [], "a look at what is recent only would have missed it"
+        await following._poll(other, seen, before)
+        assert there == ["meanwhile"]
+    finally:
+        await other.close()
 
 
 async def age(database: Database, by: timedelta) -> None:
