@@ -251,7 +251,7 @@ async def test_the_secret_of_a_management_key_is_made_only_by_somebody_who_just_
     assert asked.status_code == 403
     assert "Confirm that it is you" in text_of(asked)
     assert not SECRET.search(asked.text)
-    proved = hidden_fields(asked.text, action) | {"step_up_proof": PASSWORD}
+    proved = hidden_fields(asked.text, action) | {"step_up_password": PASSWORD}
     made = await browser.post(action, proved)
     assert made.status_code == 200
     assert len(set(SECRET.findall(made.text))) == 1
