@@ -99,6 +99,7 @@ AUDITED: dict[str, set[str]] = {
 
 QUIET: dict[str, str] = {
     "belongings": "reads",
+    "ask_who_heard": "asks the servers whether they know what an action just took away; that is the event",
     "choose_password_instead": "mails a link; the password that is set by it is the event",
     "enter": "reads",
     "forget_ended": "deletes what ended by itself, by the clock",
