@@ -1,6 +1,9 @@
 """Mail: a real SMTP server on the loopback interface takes it, or refuses it, and no error repeats the message."""
 
 import asyncio
+import html
+import inspect
+import re
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 
@@ -10,6 +13,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bursar import mail
 from bursar.mail import ConsoleMailer, MailNotSent, Message, SmtpMailer
+from bursar.mail._html import html_of
 from tests.support.server import free_port
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +69,10 @@ async def test_a_message_arrives_as_it_was_written(smtp_port: int, inbox: Inbox)
     assert arrived["Auto-Submitted"] == "auto-generated"
     assert arrived["Date"]
     assert arrived["Message-ID"]
-    assert arrived.get_content().replace("\r\n", "\n") == MESSAGE.text
+    text, page = arrived.get_body(("plain",)), arrived.get_body(("html",))
+    assert text.get_content().replace("\r\n", "\n") == MESSAGE.text
+    assert f'href="{LINK}"' in page.get_content()
+    assert [part.get_content_type() for part in arrived.iter_parts()] == ["text/plain", "text/html"]
     assert "Zoë Ruiz" in MESSAGE.text
     assert LINK in MESSAGE.text
 
@@ -118,3 +125,63 @@ async def test_the_console_prints_the_whole_message_to_standard_error(capsys: py
     assert printed.out == ""
     assert f"mail to ana@example.com: {MESSAGE.subject}" in printed.err
     assert LINK in printed.err
+
+
+# The HTML part.
+
+KEY = mail.KeyNote("ci & <b>", "sk-bursar-v1-abc…xyz", "Ana", "3 h ago", "12 requests", ("curl",), f"{LINK}&rotate")
+
+
+def every_message() -> list[Message]:
+    """One of each kind that there is, with names that somebody chose to do harm."""
+    evil = '<img src="https://evil.example/x.png"> https://evil.example'
+    words: dict[str, object] = {
+        **dict.fromkeys(
+            ("name", "organization", "inviter", "by", "who", "reason", "person", "note", "answer", "what"), evil
+        ),
+        **dict.fromkeys(("link", "url", "keys_page", "sign_in_url"), LINK),
+        **dict.fromkeys(("to", "email", "old", "new"), "ana@example.com"),
+        **dict.fromkeys(("disabled", "handed_over", "suspects"), (KEY,)),
+        "role": "admin",
+        "removed_by": evil,
+        "where": "written off",
+        "amount": "$5.00",
+        "drift": "$1.00",
+        "lines": ["one is off", "another"],
+        "days": 7,
+        "id_": "org_1",
+    }
+    makers = [getattr(mail, name) for name in mail.__all__ if inspect.isfunction(getattr(mail, name))]
+    return [maker(**{name: words[name] for name in inspect.signature(maker).parameters}) for maker in makers]
+
+
+@pytest.mark.parametrize("message", every_message(), ids=lambda message: message.subject[-40:])
+def test_every_message_says_the_same_in_html_and_loads_nothing(message: Message):
+    page = html_of(message)
+    body = page.partition("</h1>")[2].rpartition("</td></tr>\n<tr>")[0]
+    seen = html.unescape(re.sub(r"<[^>]+>", " ", body))
+    for word in message.text.replace("`", "").split():
+        if word != "-":
+            assert word in seen, word
+    assert not re.search(r"<(img|script|link|iframe)|url\(|@import", page)
+    assert set(re.findall(r'href="([^"]*)"', page)) <= {LINK, html.escape(f"{LINK}&rotate")}
+    assert ("<a " in page) is (LINK in message.text)
+
+
+def test_what_a_paragraph_is_is_seen_from_its_shape():
+    page = html_of(
+        Message(
+            "a@example.com",
+            "S",
+            f"Hello,\n\n{LINK}\n\n- one\n  more of it\n\n- two\n\n    bursar `x`\n\nuse `it`\n",
+            LINK,
+            "Go",
+        )
+    )
+    assert f'<a class="button" href="{LINK}"' in page
+    assert ">Go</a>" in page
+    assert page.count("<ul") == 1
+    assert page.count("<li") == 2
+    assert "more of it</span></li>" in page
+    assert "bursar `x`</p>" in page
+    assert ">it</code>" in page

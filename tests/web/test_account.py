@@ -209,7 +209,7 @@ async def test_an_account_is_deleted_with_what_is_its_own_and_the_address_is_fre
         assert "user.deleted" in [event.action for event in await audit.list_events(snapshot, OwnerId(max_.id))]
         assert "member.left" in [event.action for event in await audit.list_events(snapshot, OwnerId(acme.id))]
     assert own.id not in text_of(await (await house.signed_in(ana)).get("/orgs/acme/keys"))
-    assert "your account is deleted" in (await mail_to(house, max_.email))["text"]
+    assert "Your account is deleted" in (await mail_to(house, max_.email))["text"]
     again = await house.add_user("Max Other")
     assert again.id != max_.id
 

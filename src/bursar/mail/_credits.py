@@ -17,7 +17,7 @@ def credits_settled(to: str, name: str, organization: str, amount: str, where: s
     return Message(
         to,
         f"The credits of {organization} were settled",
-        f"Hello {name},\n\nthe operator settled what {organization} had left: {amount} was {where}.\n\nThe reason: {reason}\n",
+        f"Hello {name},\n\nThe operator settled what {organization} had left: {amount} was {where}.\n\nThe reason: {reason}\n",
     )
 
 
@@ -31,6 +31,7 @@ def move_asked(
         f"{person} asks to move {amount} to {organization}",
         f"{f'Hello {name},' if name else 'Hello,'}\n\n{person} ({email}) asks to move {amount} from their personal account to "
         f"{organization}. Nothing was moved. {said}Carry it out or refuse it here:\n\n{url}\n",
+        button="Answer the request",
     )
 
 
@@ -39,7 +40,7 @@ def move_carried_out(to: str, name: str, amount: str, person: str, organization:
     return Message(
         to,
         f"{amount} moved to {organization}",
-        f"Hello {name},\n\nthe operator moved {amount} from the personal account of {person} to {organization}, as {person} had "
+        f"Hello {name},\n\nThe operator moved {amount} from the personal account of {person} to {organization}, as {person} had "
         f"asked.\n\n{said}Both statements show it.\n",
     )
 
@@ -48,7 +49,7 @@ def move_refused(to: str, name: str, amount: str, organization: str, answer: str
     return Message(
         to,
         f"{amount} was not moved to {organization}",
-        f"Hello {name},\n\nthe {amount} that you asked to move to {organization} stays in your personal account.\n\n"
+        f"Hello {name},\n\nThe {amount} that you asked to move to {organization} stays in your personal account.\n\n"
         f"The reason: {answer}\n",
     )
 

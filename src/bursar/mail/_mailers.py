@@ -4,6 +4,7 @@ from email.utils import formatdate, make_msgid
 from typing import Protocol
 
 from bursar.kernel.errors import BursarError
+from bursar.mail._html import html_of
 from bursar.mail._messages import Message
 
 SMTP_SECONDS_MAX = 30
@@ -68,4 +69,5 @@ class SmtpMailer:
         mail["Date"], mail["Message-ID"] = formatdate(usegmt=True), make_msgid(domain="bursar.invalid")
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text)
+        mail.add_alternative(html_of(message), subtype="html")
         return mail

@@ -34,6 +34,7 @@ def invitation(to: str, *, organization: str, inviter: str | None, role: str, li
         f"Open this link to accept or decline. It works once, for {days} days, and is for {to} only:\n\n{link}\n\n"
         "If you did not expect this message, ignore it: nothing happens until the link is used.\n",
         link,
+        button="Answer the invitation",
     )
 
 
