@@ -83,7 +83,8 @@ class Settings(BaseModel):
     )
     support_email: str | None = Field(
         None,
-        description="Whom people write to, for example to move credits to an organization. Unset: pages say the operator.",
+        description="Who gets the requests to move credits to an organization, and whom people write to for seats or to settle credits. Unset: "
+        "every operator gets the requests, and pages say the operator.",
     )
     payments: Literal["off", "sandbox"] = Field(
         "off",

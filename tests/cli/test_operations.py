@@ -196,3 +196,36 @@ def test_what_a_dead_server_left_does_not_stop_a_command(tmp_path: Path):
         server.kill()
         assert (tmp_path / "data" / "bursar.sock").exists()
         assert bursar("users", "list", "--data-dir", tmp_path / "data", "--json").succeeded().json["users"]
+
+
+def test_seats_are_set_and_never_below_those_in_use(place: Place):
+    place.organization("Seated", "sid")
+    assert place.json("organizations", "seats", "seated", "25")["seats"] == 25
+    assert place.refusal("organizations", "seats", "seated", "0")["name"] in ("InvalidField", "SeatsTaken")
+    assert place.refusal("organizations", "seats", "nowhere", "5")["name"] == "NoSuchOrganization"
+    assert place.run("organizations", "seats", "seated", "26").succeeded().out == "seated has 26 seats now.\n"
+
+
+def test_what_an_organization_has_left_is_settled_to_somebody_or_written_off_and_not_by_halves(place: Place):
+    place.organization("Ending", "eva")
+    place.prepare("credits.grant", organization="ending", email=None, amount="7", reason="for tests", transfer=None)
+    why = ("--reason", "It ends")
+    assert place.refusal("organizations", "settle", "ending", *why)["name"] == "InvalidOption"
+    both = ("--write-off", "--to-user", "eva@example.com")
+    assert place.refusal("organizations", "settle", "ending", *both, *why)["name"] == "InvalidOption"
+    assert (
+        place.refusal("organizations", "settle", "ending", "--to-user", "no@example.com", *why)["name"] == "NoSuchUser"
+    )
+    settled = place.json("organizations", "settle", "ending", "--to-user", "eva@example.com", *why)
+    assert (settled["amount_nanos"], settled["to"]) == (7_000_000_000, "eva@example.com")
+    assert place.refusal("organizations", "settle", "ending", "--write-off", *why)["name"] == "NothingToSettle"
+    place.prepare("credits.grant", organization="ending", email=None, amount="2", reason="for tests", transfer=None)
+    text = place.run("organizations", "settle", settled["organization"], "--write-off", *why).succeeded().out
+    assert text == "$2.000000000 was written off.\n"
+
+
+def test_there_is_nothing_to_answer_where_nobody_asked_and_no_request_of_a_made_up_id(place: Place):
+    assert place.json("credits", "moves", "list", "--answered") == {"moves": []}
+    assert place.run("credits", "moves", "list").succeeded().out == "None.\n"
+    assert place.refusal("credits", "moves", "carry-out", "mov_none")["name"] == "NoSuchMove"
+    assert place.refusal("credits", "moves", "refuse", "mov_none", "--note", "No")["name"] == "NoSuchMove"

@@ -227,6 +227,17 @@ async def test_books_are_added_up_some_owners_at_a_time(books: Books, monkeypatc
     assert [each.subject for each in (await books.verify()).differences] == ["org_3 credits", "all accounts"]
 
 
+@pytest.mark.parametrize("change", ["amount_nanos = 3", "owner_id = 'org_none', id = 'another'"])
+async def test_a_move_whose_sides_differ_is_named(books: Books, change: str):
+    async with books.database.begin(SYSTEM) as tx:
+        await ledger.move(tx, books.owner, OwnerId("user_1"), Nanos(4), name="mov_1", reason="asked for")
+    assert (await books.verify()).difference_count == 0
+    await behind_their_backs(
+        books.database, f"UPDATE transfers SET {change} WHERE owner_id = 'user_1' AND id = 'mov_1'"
+    )
+    assert (await books.laws())["move: mov_1"].startswith("one owner gave 4, another got ")
+
+
 async def test_amounts_whose_sum_exceeds_64_bits_are_added_up_all_the_same(database: Database):
     for number in range(3):
         async with database.begin(SYSTEM) as tx:
