@@ -621,11 +621,11 @@ def test_members_are_invited_over_the_api_ten_at_most(server: RunningServer):
 
 
 def test_admins_control_members_and_their_roles_over_the_api(server: RunningServer):
-    _, _, key = founder(server, "Ines")
+    _, _, key = founder(server, "Ivan")
     jo, _ = joined(server, key, "Jo")
     listed = told(server, key, "GET", "/organization/members")
     assert [(each["first_name"], each["role"]) for each in listed["data"]] == [
-        ("Ines", "org:admin"),
+        ("Ivan", "org:admin"),
         ("Jo", "org:member"),
     ]
     assert manage(server, key, "PATCH", f"/memberships/{jo}", {"role": "owner"}).status_code == 400
