@@ -1,6 +1,7 @@
 """The OpenAPI document: everything that is served is in it, and a real server keeps what it says (schemathesis tries)."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,19 @@ async def test_every_operation_says_who_may_ask_and_none_promises_fastapis_422(a
     assert document["paths"]["/api/v1/messages"]["post"]["security"] == [{"api_key": []}, {"x_api_key": []}]
     assert document["paths"]["/api/v1/credits"]["get"]["security"] == [{"management_key": []}]
     assert document["paths"]["/api/v1/models"]["get"]["security"] == []
+
+
+@pytest.mark.anyio
+async def test_what_manages_organizations_shows_an_example_of_every_body_and_answer(api: Api):
+    document = await document_of(api)
+    ours = re.compile(r"(GET|POST|PATCH|DELETE) /api/v1/(organization|membership|invitation|audit)(?!.*budget)")
+    shown = [operation for name, operation in operations(document) if ours.match(name)]
+    assert len(shown) >= 18
+    for operation in shown:
+        success = operation["responses"].get("200") or operation["responses"]["201"]
+        for place in (success, operation.get("requestBody", success)):
+            name = place["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            assert document["components"]["schemas"][name]["examples"], name
 
 
 @pytest.mark.anyio

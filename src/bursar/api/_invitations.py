@@ -17,7 +17,7 @@ from bursar.api._describe import MANAGEMENT_ONLY, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, once
 from bursar.api._organizations import TEXT_CHARACTERS_MAX, RoleName, organization_of, person_of
-from bursar.api._schemas import Strict
+from bursar.api._schemas import Strict, example
 from bursar.kernel.ids import InvitationId, is_id, is_personal
 from bursar.organizations import BY_OPERATOR, Invitation, NoSuchInvitation
 from bursar.storage import SYSTEM, Database, Scope, Snapshot
@@ -31,6 +31,8 @@ class NewInvitations(Strict):
         min_length=1, max_length=ADDRESSES_MAX, description="Each gets an invitation of its own."
     )
     role: RoleName = "member"
+
+    model_config = example({"emails": ["sam@acme.example", "pia@acme.example"], "role": "member"})
 
 
 def router(database: Database, managed: Any, public_url: str) -> APIRouter:

@@ -21,7 +21,7 @@ from bursar.api._answers import InvalidParameter, json_answer, time_text
 from bursar.api._describe import MANAGEMENT_ONLY, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, once
-from bursar.api._schemas import Strict
+from bursar.api._schemas import Strict, example
 from bursar.kernel.errors import Forbidden, NotFound
 from bursar.kernel.ids import OrganizationId, UserId, is_id, is_personal
 from bursar.keys import Key
@@ -45,6 +45,8 @@ class NewOrganization(Strict):
     name: OrganizationName
     slug: Slug | None = Field(None, description="Made of the name where it is left out.")
 
+    model_config = example({"name": "Acme Robotics", "slug": "acme-robotics"})
+
 
 class OrganizationUpdate(Strict):
     name: OrganizationName | None = None
@@ -53,13 +55,19 @@ class OrganizationUpdate(Strict):
         None, description="Whom to write to about money; null: all admins."
     )
 
+    model_config = example({"name": "Acme Robotics GmbH", "billing_email": "billing@acme.example"})
+
 
 class RoleUpdate(Strict):
     role: RoleName
 
+    model_config = example({"role": "admin"})
+
 
 class SettingsUpdate(Strict):
     is_filtered_model_catalog_enabled: bool
+
+    model_config = example({"is_filtered_model_catalog_enabled": True})
 
 
 class NotAnOrganization(NotFound):

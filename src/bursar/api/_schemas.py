@@ -18,7 +18,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
+def example(value: dict[str, Any]) -> ConfigDict:
+    """How a body or an answer looks, for the description."""
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
@@ -306,6 +307,8 @@ class UpdatedKeyAnswer(ManagedKeyAnswer, MaybeAcknowledged):
 class DeletedAnswer(BaseModel):
     deleted: Literal[True]
 
+    model_config = example({"deleted": True})
+
 
 class DeletedKeyAnswer(DeletedAnswer, Acknowledged):
     pass
@@ -469,7 +472,7 @@ class AuditEventsAnswer(BaseModel):
     data: list[AuditEventObject]
     next_cursor: str | None = Field(description="Null on the last page.")
 
-    model_config = _example(
+    model_config = example(
         {
             "data": [
                 {
@@ -528,13 +531,13 @@ _ORGANIZATION = {
 class OrganizationAnswer(BaseModel):
     data: OrganizationObject
 
-    model_config = _example({"data": _ORGANIZATION})
+    model_config = example({"data": _ORGANIZATION})
 
 
 class OrganizationsAnswer(BaseModel):
     data: list[OrganizationObject]
 
-    model_config = _example({"data": [_ORGANIZATION]})
+    model_config = example({"data": [_ORGANIZATION]})
 
 
 class MembershipObject(BaseModel):
@@ -557,14 +560,14 @@ _MEMBERSHIP = {
 class MembershipAnswer(BaseModel):
     data: MembershipObject
 
-    model_config = _example({"data": _MEMBERSHIP})
+    model_config = example({"data": _MEMBERSHIP})
 
 
 class MembershipsAnswer(BaseModel):
     data: list[MembershipObject]
     total_count: int
 
-    model_config = _example({"data": [_MEMBERSHIP], "total_count": 1})
+    model_config = example({"data": [_MEMBERSHIP], "total_count": 1})
 
 
 class DepartedKey(BaseModel):
@@ -585,7 +588,7 @@ class DepartureAnswer(BaseModel):
         description="A hint: keys of others that were last used from where this person works. Rotate what they may know."
     )
 
-    model_config = _example(
+    model_config = example(
         {
             "deleted": True,
             "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
@@ -628,13 +631,13 @@ _INVITATION = {
 class InvitationAnswer(BaseModel):
     data: InvitationObject
 
-    model_config = _example({"data": _INVITATION})
+    model_config = example({"data": _INVITATION})
 
 
 class InvitationsAnswer(BaseModel):
     data: list[InvitationObject]
 
-    model_config = _example({"data": [_INVITATION]})
+    model_config = example({"data": [_INVITATION]})
 
 
 class InvitedObject(BaseModel):
@@ -647,7 +650,7 @@ class InvitedObject(BaseModel):
 class InvitedAnswer(BaseModel):
     data: list[InvitedObject]
 
-    model_config = _example(
+    model_config = example(
         {
             "data": [
                 {"email": "sam@acme.example", "outcome": "invited", "message": None, "invitation": _INVITATION},
@@ -672,9 +675,22 @@ class JoinedObject(BaseModel):
 class JoinedAnswer(BaseModel):
     data: JoinedObject
 
+    model_config = example(
+        {
+            "data": {
+                "organization_id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n",
+                "name": "Acme Robotics",
+                "slug": "acme-robotics",
+                "role": "member",
+            }
+        }
+    )
+
 
 class DeclinedAnswer(BaseModel):
     declined: Literal[True]
+
+    model_config = example({"declined": True})
 
 
 class OrganizationMemberObject(BaseModel):
@@ -689,7 +705,7 @@ class OrganizationMembersAnswer(BaseModel):
     data: list[OrganizationMemberObject]
     total_count: int
 
-    model_config = _example(
+    model_config = example(
         {
             "data": [
                 {
@@ -712,3 +728,7 @@ class OrganizationSettingsObject(BaseModel):
 
 class OrganizationSettingsAnswer(BaseModel):
     data: OrganizationSettingsObject
+
+    model_config = example(
+        {"data": {"id": "org_01kbyd3q5x8m4t2v9w7z6y1r0n", "is_filtered_model_catalog_enabled": False}}
+    )
