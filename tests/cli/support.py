@@ -77,11 +77,18 @@ def bursar(*arguments: Any, env: Mapping[str, str] | None = None, cwd: Path | No
 class Serve:
     """`bursar serve`, until the block ends: then SIGTERM, and exit code 0."""
 
-    def __init__(self, data_dir: Path, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("bursar",),
+    ) -> None:
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.lines: list[str] = []
-        self._command = [sys.executable, "-m", "bursar", "serve", "--port", str(self.port), "--data-dir", str(data_dir)]
+        self._command = [sys.executable, "-m", *program, "serve", "--port", str(self.port), "--data-dir", str(data_dir)]
         self._command += args
         self._env = clean_environment(env)
         self._ready: queue.Queue[str] = queue.Queue()

@@ -139,8 +139,10 @@ class Team(Serve):
         *,
         workers: int = 1,
         args: Sequence[str] = (),
+        program: Sequence[str] = ("bursar",),
         **env: str,
     ) -> None:
+        """`program`: the module to run, and what it wants before the command."""
         data_dir.mkdir(exist_ok=True, parents=True)
         self.env = {"BURSAR_CATALOG": str(provider.catalog(data_dir.parent)), "BURSAR_SECRET": "s" * 40, **env}
         if url is not None:
@@ -148,12 +150,18 @@ class Team(Serve):
         for name, most in (("TOTAL", 8192), ("PER_OWNER", 8192), ("PER_KEY", 8192)):
             self.env.setdefault(f"BURSAR_CONCURRENCY_{name}", str(most))
         self.data_dir = data_dir
+        self.workers = workers
         self._is_dead = False
-        super().__init__(data_dir, args=["--workers", str(workers), *args], env=self.env)
+        super().__init__(data_dir, args=["--workers", str(workers), *args], env=self.env, program=program)
 
     @property
     def api_base(self) -> str:
         return f"{self.base_url}/api/v1"
+
+    @property
+    def where(self) -> Path | str:
+        """The database, as `support.read` takes it."""
+        return self.env.get("BURSAR_DATABASE_URL") or self.data_dir
 
     @property
     def pid(self) -> int:

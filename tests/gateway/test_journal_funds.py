@@ -118,6 +118,27 @@ async def test_a_stream_of_many_requests_touches_the_database_less_than_once_eac
     assert await world.books_are_right() == 200 * COST
 
 
+async def test_a_stop_waits_until_everything_is_applied_as_long_as_the_database_takes_it(
+    working: Any, monkeypatch: pytest.MonkeyPatch
+):
+    world, worker = await working([ANSWER])
+    monkeypatch.setattr("bursar.gateway._journaled.CAUGHT_UP_SECONDS", 0.3)
+    monkeypatch.setattr("bursar.gateway._journaled.BATCH_RECORDS_MAX", 1)
+    apply = worker.funds._apply_once
+
+    async def slowly() -> None:
+        await asyncio.sleep(0.1)
+        await apply()
+
+    worker.funds._apply_once = slowly
+    for _ in range(10):
+        assert (await world.post(BODY)).status == 200
+    assert worker.funds.state().lag > 5
+    await worker.stop()
+    assert await leased(world) == 0
+    assert await world.books_are_right() == 10 * COST
+
+
 async def test_three_hundred_at_once_against_credits_for_a_hundred_spend_them_to_the_last_request_that_fits(
     working: Any,
 ):

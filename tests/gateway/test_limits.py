@@ -234,6 +234,22 @@ async def test_what_costs_more_than_was_held_is_charged_as_far_as_the_limit_goes
     assert await books(world) == 2 * COST
 
 
+@pytest.mark.parametrize("alone", [True, False])
+async def test_many_that_come_first_and_at_once_are_all_served_where_there_is_enough_and_nobody_is_asked_to_return_any(
+    scripted: Callable[..., Any], tmp_path: Path, alone: bool
+):
+    world: World = await scripted([ANSWER], catalog=ALONE)
+    worker = Worker(world, tmp_path, alone=alone, least=1, recall_seconds=30.0)
+    await worker.start()
+    await limit(world, 100 * COST)
+    # What is leased first is for whoever came first: nobody knows yet how much there is.
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(*(world.post(BODY) for _ in range(60)))
+    assert {answer.status for answer in answers} == {200}
+    await worker.stop()
+    assert await world.books_are_right() == 60 * COST
+
+
 # Changes.
 
 

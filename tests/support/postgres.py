@@ -6,7 +6,8 @@ The wheel's own starter is not used: as root it opens the parents of the data di
 2. A keeper (this file run as a program) calls `initdb`, starts `postgres` on a Unix socket inside that directory and nowhere
    else, and waits on its standard input.
 3. The directory is closed to everyone but its owner (and root), so trusting whoever reaches the socket trusts nobody else.
-4. When the input ends, because `stop()` closed it or because the test process died, the keeper stops PostgreSQL and removes
+4. A minus on its input stops PostgreSQL, a plus starts it again on the same data: what a restart of the machine it is on looks like.
+5. When the input ends, because `stop()` closed it or because the test process died, the keeper stops PostgreSQL and removes
    the directory.
 
 Nothing is kept, so nothing is synced to disk. Start one per process (with pytest-xdist: one per worker, 1.5 s each), migrate
@@ -122,6 +123,30 @@ class PostgresServer:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def pause(self) -> None:
+        """Stops the server, cutting every connection, and keeps its files; returns when nobody answers any more."""
+        self._tell(b"-")
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        while self._socket.exists():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+    def resume(self) -> None:
+        """Starts it again after `pause`; returns when it answers."""
+        self._tell(b"+")
+        self._wait_until_it_answers()
+
+    def _tell(self, word: bytes) -> None:
+        assert self._keeper is not None, "start() first"
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(word)
+        self._keeper.stdin.flush()
+
+    @property
+    def _socket(self) -> Path:
+        assert self.folder is not None, "start() first"
+        return self.folder / ".s.PGSQL.5432"
+
     def url(self, name: str) -> str:
         """The SQLAlchemy URL (asyncpg) of a database of that name, whether it exists or not."""
         assert self.folder is not None, "start() first"
@@ -176,13 +201,12 @@ class PostgresServer:
         )
 
     def _wait_until_it_answers(self) -> None:
-        assert self.folder is not None
         assert self._keeper is not None
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self._keeper.poll() is not None:
                 break
-            if (self.folder / ".s.PGSQL.5432").exists() and self._run_psql("SELECT 1").returncode == 0:
+            if self._socket.exists() and self._run_psql("SELECT 1").returncode == 0:
                 return
             time.sleep(0.02)
         log = self.log()
@@ -228,11 +252,21 @@ def keep(folder: Path, wheel: Path, *, is_durable: bool) -> int:
         )
         chosen = {**SETTINGS, **DURABLE} if is_durable else SETTINGS
         settings = [f"--{name}={value}" for name, value in chosen.items()]
-        server = subprocess.Popen([wheel / "bin" / "postgres", "-D", data, "-k", folder, *settings], **as_user)
-        while server.poll() is None:
-            if select.select([0], [], [], 0.2)[0] and not os.read(0, 4096):
+        command = [wheel / "bin" / "postgres", "-D", data, "-k", folder, *settings]
+        server = subprocess.Popen(command, **as_user)
+        is_paused = False
+        while is_paused or server.poll() is None:
+            if not select.select([0], [], [], 0.2)[0]:
+                continue
+            word = os.read(0, 1)
+            if not word:
                 ended_as_asked = True
                 break
+            is_paused = word == b"-"
+            if is_paused:
+                _end(server)
+            else:
+                server = subprocess.Popen(command, **as_user)
     except subprocess.CalledProcessError as failed:
         sys.stderr.write(f"{failed}\n")
     finally:

@@ -242,8 +242,11 @@ class JournalFunds:
             self._leases.forgotten()
 
     async def close(self) -> None:
-        """After the last request: applies what is owed and gives every lease back. Whatever cannot be done now is done at the next start."""
-        if self._loops:
+        """After the last request: applies what is owed, for as long as the database takes it, and gives every lease back. Whatever cannot
+        be done now is done at the next start."""
+        left = len(self._owed) + 1
+        while self._loops and 0 < len(self._owed) < left:
+            left = len(self._owed)
             await self.caught_up()
         for loop in self._loops:
             loop.cancel()

@@ -222,19 +222,38 @@ class Leases:
     # Taking.
 
     async def _take_all(self, purses: Sequence[Purse], amount: int) -> None:
-        for _ in range(ROUNDS_MAX):
-            lacking = [purse for purse in purses if purse.lacks(amount)]
-            if not lacking:
-                self._move(purses, amount)
-                return
-            if len(lacking) == 1:
-                await self._refill(lacking[0], amount)
-            else:
-                await asyncio.gather(*(self._refill(purse, amount) for purse in lacking))
-            short = [purse for purse in lacking if purse.lacks(amount)]
-            if short:
-                raise Lacking(min(short, key=lambda purse: purse.available))
-        raise Lacking(min(purses, key=lambda purse: purse.available))
+        if any(purse.lacks(purse.wanted + amount) for purse in purses):
+            await self._wait_and_take(purses, amount)
+        else:
+            self._move(purses, amount)
+
+    async def _wait_and_take(self, purses: Sequence[Purse], amount: int) -> None:
+        """A request counts as waiting in a purse from when it comes to it until it took from all of them, or gave up: what is fetched is
+        fetched for all who wait, nobody who comes later takes it from under them, and no other worker is given it meanwhile.
+
+        It comes to the purses in the same order everywhere, credits first: a worker that cannot get the one keeps nothing of the next
+        from workers that could use it.
+        """
+        reached: list[Purse] = []
+        try:
+            for _ in range(ROUNDS_MAX):
+                for purse in purses:
+                    if purse not in reached:
+                        reached.append(purse)
+                        purse.wanted += amount
+                    await self._refill(purse, amount)
+                    if purse.lacks(amount) and purse.available < amount:
+                        raise Lacking(purse)
+                if not any(purse.lacks(amount) for purse in purses):
+                    self._move(purses, amount)
+                    return
+        finally:
+            for purse in reached:
+                purse.wanted -= amount
+                if purse.is_recalled and not purse.wanted:
+                    purse.is_recalled = False
+                    self._spawn_return(purse)
+        raise Unavailable("Too many requests wait for the same credits just now.", retry_after_seconds=1)
 
     def _move(self, purses: Sequence[Purse], amount: int) -> None:
         now = self._clock.monotonic()
@@ -244,21 +263,27 @@ class Leases:
             purse.held += amount
 
     async def _refill(self, purse: Purse, amount: int) -> None:
-        purse.wanted += amount
-        try:
-            # A refill under way may have been asked for before this request came: then one more is waited for.
-            for _ in range(2):
-                if purse.refilling is None:
-                    purse.refilling = asyncio.create_task(self._fetch(purse))
-                    purse.refilling.add_done_callback(lambda _task: setattr(purse, "refilling", None))
+        """Raises `Unavailable` where the database is away and what is here does not do for `amount`."""
+        # A refill under way may have been asked for before this request came: then one more is waited for.
+        for _ in range(2):
+            if not purse.lacks(purse.wanted):
+                return
+            if purse.refilling is None:
+                purse.refilling = asyncio.create_task(self._fetch(purse))
+                purse.refilling.add_done_callback(lambda _task: setattr(purse, "refilling", None))
+            try:
                 await asyncio.shield(purse.refilling)
-                if purse.free >= amount:
-                    return
-        finally:
-            purse.wanted -= amount
+            except Unavailable:
+                if purse.lacks(amount):
+                    raise
+                return
 
     async def _fetch(self, purse: Purse) -> None:
         await self._lease_more(purse)
+        if (
+            purse.free < purse.wanted and purse.left > 0
+        ):  # more came to wait meanwhile, or nobody knew how much there was
+            await self._lease_more(purse)
         if purse.free >= purse.wanted or self._alone or not purse.is_elsewhere:
             return
         purse.returned.clear()
@@ -331,8 +356,8 @@ class Leases:
         purse.returning = None
         self.heard()
 
-    def _spawn_return(self, purse: Purse) -> None:
-        purse.park()
+    def _spawn_return(self, purse: Purse, keep: int = 0) -> None:
+        purse.park(keep)
         if purse.parked and not purse.is_returning:
             task = asyncio.create_task(self._give_back(purse))
             self._givers.add(task)
@@ -353,8 +378,8 @@ class Leases:
     def _on_recall(self, change: Change) -> None:
         name, _, by = change.subject.partition(" ")
         for purse in self._named.get(name, ()) if by != self._worker else ():
-            if purse.free > 0 and not purse.wanted:
-                self._spawn_return(purse)
+            purse.is_recalled = purse.wanted > 0
+            self._spawn_return(purse, keep=purse.wanted)
 
     def _on_returned(self, change: Change) -> None:
         for purse in self._named.get(change.subject, ()):

@@ -86,7 +86,9 @@ class Purse:
     left: int = 0
     """What nobody had leased, when it was last seen."""
     wanted: int = 0
-    """What requests wait for."""
+    """What requests wait for, here or in another purse that they need as well."""
+    is_recalled: bool = False
+    """Another worker asked for it while requests waited here: what they leave is given back."""
     used_at: float = 0.0  # monotonic seconds
     spent: int = 0
     """Since `spent_since`, for the rate of spending."""
@@ -125,10 +127,12 @@ class Purse:
     def lacks(self, amount: int) -> bool:
         return self.free < amount and not self.is_unbound
 
-    def park(self) -> None:
-        if self.free > 0:
-            self.parked += self.free
-            self.free = 0
+    def park(self, keep: int = 0) -> None:
+        """All that is free but `keep`."""
+        spare = self.free - keep
+        if spare > 0:
+            self.parked += spare
+            self.free -= spare
 
 
 class Lacking(Exception):
