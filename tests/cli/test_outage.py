@@ -51,10 +51,12 @@ def postgres_of_its_own() -> Iterator[PostgresServer]:
 class Asked:
     """One request of the load: when its answer came, and what it was. Status 0: the connection broke."""
 
+    client: int
     at: float
     status: int
     retry_after: int = 0
     generation: str = ""
+    error: str = ""
 
 
 @dataclass
@@ -76,22 +78,22 @@ class Load:
         self._thread.join(60)
 
     async def _all(self) -> None:
-        await asyncio.gather(*(self._one(self.keys[number % len(self.keys)]) for number in range(CLIENTS)))
+        await asyncio.gather(*(self._one(number) for number in range(CLIENTS)))
 
-    async def _one(self, key: str) -> None:
-        request = request_of(key, "acme/flat")
+    async def _one(self, number: int) -> None:
+        request = request_of(self.keys[number % len(self.keys)], "acme/flat")
         while not self._done.is_set():
             try:
                 client = await Client(self.port, request).connect()
                 try:
-                    await self._until_cut(client)
+                    await self._until_cut(number, client)
                 finally:
                     client.close()
             except (OSError, asyncio.IncompleteReadError):
-                self.asked.append(Asked(time.monotonic(), 0))
+                self.asked.append(Asked(number, time.monotonic(), 0))
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _until_cut(self, client: Client) -> None:
+    async def _until_cut(self, number: int, client: Client) -> None:
         while not self._done.is_set():
             client.begin()
             client.finish()
@@ -99,18 +101,27 @@ class Load:
             headers = answer.headers
             self.asked.append(
                 Asked(
+                    number,
                     time.monotonic(),
                     answer.status,
                     int(headers.get("retry-after", 0)),
                     headers.get("x-generation-id", ""),
+                    "" if answer.status == 200 else answer.json["error"]["message"],
                 )
             )
             if headers.get("connection") == "close":
                 return
             await asyncio.sleep(PAUSE_SECONDS)
 
+    def errors(self, since: float, until: float) -> Counter[str]:
+        return Counter(each.error for each in list(self.asked) if each.status != 200 and since <= each.at < until)
+
     def statuses(self, since: float, until: float) -> Counter[int]:
         return Counter(each.status for each in list(self.asked) if since <= each.at < until)
+
+    @property
+    def clients_served(self) -> int:
+        return len({each.client for each in list(self.asked) if each.status == 200})
 
     @property
     def served(self) -> list[str]:
@@ -131,6 +142,7 @@ def test_a_database_that_is_away_for_twice_the_blind_time_costs_nobody_anything(
         keys.append(httpx2.post(f"{team.api_base}/keys", json=body, headers=headers).json()["key"])
         with Load(team.port, keys) as load, stream_of(team, keys[0], user="hold") as lines:
             next(lines)
+            eventually(lambda: load.clients_served == CLIENTS, 30)
             time.sleep(blind / 5)
             stopped = time.monotonic()
             server.pause()
@@ -151,7 +163,9 @@ def test_a_database_that_is_away_for_twice_the_blind_time_costs_nobody_anything(
     assert round(json.loads(ending[-2])["usage"]["cost"] * 10**9) == STREAM_COST
     seeing = load.statuses(stopped, stopped + blind - slack)
     sheding = load.statuses(stopped + blind + slack, back)
-    assert set(seeing) == {200}, "whoever has a lease is served"
+    assert set(seeing) == {200}, (
+        f"whoever has a lease is served, and not {load.errors(stopped, stopped + blind - slack)}"
+    )
     assert set(sheding) == {503}, "and then nobody"
     assert all(0 < each.retry_after <= 30 for each in load.asked if each.status == 503)
     assert set(load.statuses(0, recovered)) == {200, 503}
