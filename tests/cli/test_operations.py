@@ -112,6 +112,37 @@ def test_an_organization_is_filled_up_to_its_cap_and_never_past_it(place: Place)
         assert place.refusal(*wrong)["message"], wrong
 
 
+def test_people_are_invited_promoted_and_removed_from_the_command_line(place: Place):
+    place.organization("Line Ltd", "ada")
+    here = ("--organization", "line-ltd")
+    place.json("users", "add", "--email", "bea@example.com", "--name", "Bea", "--verified")
+    place.json("members", "add", *here, "--email", "bea@example.com")
+    invited = place.json("members", "invite", *here, "Cleo <cleo@example.com>, bea@example.com, nonsense")
+    assert [(each["email"], each["outcome"]) for each in invited["invitations"]] == [
+        ("cleo@example.com", "invited"),
+        ("bea@example.com", "already_member"),
+        ("nonsense", "bad_address"),
+    ]
+    listed = place.json("members", "list", *here)
+    assert [(each["email"], each["role"]) for each in listed["members"]] == [
+        ("ada@example.com", "admin"),
+        ("bea@example.com", "member"),
+    ]
+    assert [(each["email"], each["state"]) for each in listed["invitations"]] == [("cleo@example.com", "pending")]
+    assert listed["seats"] == {"taken": 3, "maximum": 10}
+    assert "cleo@example.com  invited as member, pending" in place.run("members", "list", *here).succeeded().out
+    assert place.json("members", "revoke", *here, "--email", "CLEO@example.com")["state"] == "revoked"
+    assert place.refusal("members", "revoke", *here, "--email", "cleo@example.com")["remedy"]
+    last = place.refusal("members", "role", *here, "--email", "ada@example.com", "--role", "member")
+    assert last["name"] == "LastAdminStays"
+    assert place.json("members", "role", *here, "--email", "bea@example.com", "--role", "admin")["role"] == "admin"
+    key = place.json("keys", "add", *here, "--email", "ada@example.com", "--name", "old")
+    removed = place.json("members", "remove", *here, "--email", "ada@example.com")
+    assert [each["name"] for each in removed["keys_disabled"]] == ["old"]
+    assert key["id"] == removed["keys_disabled"][0]["id"]
+    assert place.refusal("members", "remove", *here, "--email", "bea@example.com")["name"] == "LastAdminStays"
+
+
 def test_credits_are_granted_once_per_transfer_id(place: Place):
     place.organization("Rich Corp", "rich")
     before = books(place.data_dir).verification.available

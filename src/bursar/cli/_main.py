@@ -326,6 +326,76 @@ def members_add(
     answer(result, as_json=as_json, text=f"{email} is {result['role']} of {organization}.")
 
 
+@members.command("list", epilog=_example("bursar members list --organization acme"))
+def members_list(
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List who is in an organization, and who is invited."""
+    result = _operate(data_dir, as_json, "members.list", organization=organization)
+    lines = [f"{result['seats']['taken']} of {result['seats']['maximum']} seats"]
+    lines += [f"{each['email']}  {each['name']}  {each['role']}" for each in result["members"]]
+    lines += [f"{each['email']}  invited as {each['role']}, {each['state']}" for each in result["invitations"]]
+    answer(result, as_json=as_json, text="\n".join(lines))
+
+
+@members.command(
+    "invite", epilog=_example("bursar members invite --organization acme 'tomas@example.com, nora@example.com'")
+)
+def members_invite(
+    addresses: Annotated[str, typer.Argument(help="E-mail addresses, separated by commas.")],
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    role: Annotated[str, typer.Option("--role", help="admin or member.")] = "member",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Invite people by e-mail: each gets a link that works once, for seven days."""
+    result = _operate(data_dir, as_json, "members.invite", organization=organization, addresses=addresses, role=role)
+    lines = [f"{each['email']}: {each['text'] or 'invited'}" for each in result["invitations"]]
+    answer(result, as_json=as_json, text="\n".join(lines))
+
+
+@members.command("revoke", epilog=_example("bursar members revoke --organization acme --email nora@example.com"))
+def members_revoke(
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    email: Annotated[str, typer.Option("--email", help="Who was invited.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke an invitation that waits: its link is dead and its seat free."""
+    result = _operate(data_dir, as_json, "members.revoke", organization=organization, email=email)
+    answer(result, as_json=as_json, text=f"The invitation of {result['email']} is revoked.")
+
+
+@members.command(
+    "role", epilog=_example("bursar members role --organization acme --email tomas@example.com --role admin")
+)
+def members_role(
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    email: Annotated[str, typer.Option("--email")],
+    role: Annotated[str, typer.Option("--role", help="admin or member.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a member an admin, or an admin a member; never the last admin."""
+    result = _operate(data_dir, as_json, "members.role", organization=organization, email=email, role=role)
+    answer(result, as_json=as_json, text=f"{result['user']['email']} is {result['role']} of {organization}.")
+
+
+@members.command("remove", epilog=_example("bursar members remove --organization acme --email tomas@example.com"))
+def members_remove(
+    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    email: Annotated[str, typer.Option("--email")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take a person out of an organization. The keys they created there are disabled; their personal account stays."""
+    result = _operate(data_dir, as_json, "members.remove", organization=organization, email=email)
+    keys = "".join(f"\nDisabled: {each['name']} ({each['label']})" for each in result["keys_disabled"])
+    answer(result, as_json=as_json, text=f"{result['user']['email']} is no longer in {organization}.{keys}")
+
+
 @credits_.command(
     "grant", epilog=_example("bursar credits grant --organization acme --amount 25 --reason 'first month'")
 )

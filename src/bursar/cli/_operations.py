@@ -170,6 +170,102 @@ async def add_member(installation: Installation, *, organization: str, email: st
     }
 
 
+async def list_members(installation: Installation, *, organization: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+        listed = await reports.members_of(snapshot, found.id)
+    return {
+        "organization": {"id": found.id, "slug": found.slug},
+        "seats": {"taken": listed.seats.taken, "maximum": listed.seats.maximum},
+        "members": [
+            {
+                "id": row.person.id,
+                "email": row.person.email,
+                "name": row.person.name,
+                "role": row.role.value,
+                "since": row.since.isoformat(),
+            }
+            for row in listed.members
+        ],
+        "invitations": [
+            {
+                "id": row.invitation.id,
+                "email": row.invitation.email,
+                "role": row.invitation.role.value,
+                "state": row.invitation.state.value,
+                "expires_at": row.invitation.expires_at.isoformat(),
+            }
+            for row in listed.invitations
+        ],
+    }
+
+
+async def invite_members(installation: Installation, *, organization: str, addresses: str, role: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+    answers = await actions.invite_members(
+        installation.database,
+        OPERATOR,
+        organization=found.id,
+        addresses=actions.addresses_in(addresses),
+        role=_role(role),
+        public_url=installation.public_url,
+    )
+    return {
+        "organization": {"id": found.id, "slug": found.slug},
+        "invitations": [
+            {
+                "email": each.address,
+                "outcome": each.outcome.value,
+                "text": each.text,
+                "id": None if each.invitation is None else each.invitation.id,
+            }
+            for each in answers
+        ],
+    }
+
+
+async def revoke_invitation(installation: Installation, *, organization: str, email: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+        invitation = await organizations.find_pending(snapshot, found.id, identity.normalize_email(email))
+    if invitation is None:
+        raise InvalidOption(
+            f"No invitation to {email} waits there.",
+            remedy=f"`bursar members list --organization {organization}` shows what does.",
+        )
+    await actions.revoke_invitation(installation.database, OPERATOR, organization=found.id, invitation=invitation.id)
+    return {"id": invitation.id, "email": invitation.email, "state": "revoked"}
+
+
+async def change_role(installation: Installation, *, organization: str, email: str, role: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+        user = await identity.get_by_email(snapshot, email)
+    changed = await actions.change_role(
+        installation.database,
+        OPERATOR,
+        organization=found.id,
+        member=user.id,
+        role=_role(role),
+        public_url=installation.public_url,
+    )
+    return {"user": {"id": user.id, "email": user.email}, "role": changed.role.value}
+
+
+async def remove_member(installation: Installation, *, organization: str, email: str) -> dict[str, Any]:
+    async with installation.database.snapshot(SYSTEM) as snapshot:
+        found = await organizations.get_by_slug(snapshot, organization)
+        user = await identity.get_by_email(snapshot, email)
+    gone = await actions.remove_member(
+        installation.database, OPERATOR, organization=found.id, member=user.id, public_url=installation.public_url
+    )
+    return {
+        "user": {"id": user.id, "email": user.email},
+        "keys_disabled": [{"id": key.id, "name": key.name, "label": key.label} for key in gone.disabled],
+    }
+
+
 async def grant_credits(
     installation: Installation,
     *,
@@ -348,6 +444,11 @@ OPERATIONS: dict[str, Operation] = {
     "organizations.seats": set_seats,
     "organizations.settle": settle_organization,
     "members.add": add_member,
+    "members.list": list_members,
+    "members.invite": invite_members,
+    "members.revoke": revoke_invitation,
+    "members.role": change_role,
+    "members.remove": remove_member,
     "credits.grant": grant_credits,
     "credits.moves.list": list_moves,
     "credits.moves.answer": answer_move,
