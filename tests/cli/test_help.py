@@ -38,14 +38,17 @@ IMPORT_MILLISECONDS_MAX = 100
 def listed(*group: str) -> set[str]:
     """The commands that `--help` lists."""
     section = bursar(*group, "--help").succeeded().out.partition("Commands:")[2]
-    return set(re.findall(r"^  (\w+)", section, re.MULTILINE))
+    return set(re.findall(r"^  ([\w-]+)", section, re.MULTILINE))
+
+
+def commands(*group: str) -> set[tuple[str, ...]]:
+    """Every command below a group, however deep."""
+    below = listed(*group)
+    return set().union(*(commands(*group, name) for name in below)) if below else {group}
 
 
 def test_this_file_knows_every_command():
-    found = set()
-    for name in listed():
-        below = listed(name)
-        found |= {(name, each) for each in below} or {(name,)}
+    found = commands()
     assert found >= set(COMMANDS)
     for command in found - set(COMMANDS):
         assert "Example:" in bursar(*command, "--help").succeeded().out, command
