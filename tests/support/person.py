@@ -40,6 +40,10 @@ class Person:
         data = {"csrf": html.unescape(found.group(1)), **fields}
         return self._keep(self._client.post(path, data=data, headers={**self._headers(), "Origin": self._origin}))
 
+    def cookie(self, name: str) -> str:
+        """Its value as the browser keeps it."""
+        return self._cookies[name]
+
     def close(self) -> None:
         self._client.close()
 

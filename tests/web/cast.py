@@ -99,6 +99,7 @@ class House:
         self.providers = Providers(clock=self.clock, pace=0)
         self.health = EndpointHealth(self.clock, Random())
         self.catalog = load(demo=True, file=None, environment={}, real_providers=False, clock=self.clock)
+        self.admission = Admission(database, self.checker, self.clock)
         self.gateway = self._gateway()
         parts = {
             "database": database,
@@ -122,10 +123,9 @@ class House:
 
     def _gateway(self) -> Gateway:
         """With the demo provider, which answers at once."""
-        admission = Admission(self.database, self.checker, self.clock)
         return Gateway(
-            admission=admission,
-            live=Live(self.database, admission, self.clock),
+            admission=self.admission,
+            live=Live(self.database, self.admission, self.clock),
             funds=DatabaseFunds(self.database),
             dispatcher=Dispatcher(
                 self.providers, lambda _provider: None, health=self.health, sessions=StickySessions(self.clock)
