@@ -13,6 +13,7 @@ from sqlalchemy import update
 from bursar import actions, identity, keys
 from bursar.access import Actor
 from bursar.activity import GenerationStatus
+from bursar.catalog import Catalog
 from bursar.gateway import Caller
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import SessionId
@@ -20,7 +21,7 @@ from bursar.kernel.secrets import hash_secret
 from bursar.keys import Key
 from bursar.organizations import tables as organization_tables
 from bursar.storage import SYSTEM
-from tests.gateway.world import World, chunk, usage, whole
+from tests.gateway.world import PRIME, World, chunk, endpoint, provider, usage, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +117,35 @@ async def test_a_stream_on_a_key_that_is_taken_away_is_cut_told_why_and_charged_
     assert (row.status, row.error_status, row.completion_tokens) == (GenerationStatus.FAILED, 401, 3)
     assert row.cost_nanos == answer.chunks[-1]["usage"]["cost"] * 10**9 > 0
     assert (await world.post(STREAM)).status == 401
+
+
+@pytest.mark.parametrize("by", ["key", "chat"])
+async def test_what_runs_for_an_organization_that_is_deleted_ends(scripted: Callable[..., Any], by: str):
+    """It has no credits left, so that only a free model can run."""
+    stage = Stage()
+    alpha = provider("alpha")
+    free = Catalog([alpha], [PRIME], [endpoint(PRIME, alpha, 0, 0)])
+    world = await scripted([chunk("one two "), stage.act, forever], catalog=free)
+    organization, admin = world.cast.acme, world.cast.admin
+
+    async def end() -> None:
+        await actions.delete_organization(
+            world.database, Actor.person(admin.id), organization=organization.id, confirmation=organization.slug
+        )
+
+    await actions.settle_organization(
+        world.database, Actor.operator(), organization=organization.id, to=None, reason="for tests"
+    )
+    stage.deed = end
+    if by == "chat":
+        _, answer = await chat(world, STREAM)
+        assert b"You do not belong to this organization any more." in answer
+    else:
+        told = (await world.post(STREAM)).chunks[-2]["error"]["message"]
+        assert told.startswith("This API key does not exist any more.")
+        assert (await world.post(STREAM)).status == 401
+    assert time.monotonic() - stage.done_at < CUT_SECONDS_MAX
+    assert (await world.only_generation()).cost_nanos == 0
 
 
 @pytest.mark.parametrize("body", [STREAM, WHOLE], ids=["stream", "whole"])

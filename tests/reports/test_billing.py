@@ -184,3 +184,18 @@ async def test_a_member_is_told_which_admins_to_ask_longest_serving_first(quarte
         ("Ana Test", "ana@example.com"),
         ("Sasha Test", "sasha@example.com"),
     ]
+
+
+async def test_credits_that_moved_stand_in_both_statements_and_in_both_totals(quarter: History):
+    theirs = OwnerId(quarter.cast.member.id)
+    async with quarter.database.begin(SYSTEM) as tx:
+        await ledger.move(tx, quarter.owner, theirs, Nanos(900), name="mov_1", reason="asked for")
+    mine = await statement(quarter, None)
+    assert (mine.rows[0].kind, mine.rows[0].amount, mine.rows[0].reason) == ("move", -900, "asked for")
+    assert mine.rows[0].after == mine.closing == mine.balance.total
+    async with quarter.database.snapshot(Scope(theirs)) as snapshot:
+        other = await reports.billing(snapshot, theirs, None)
+        assert await reports.credit_totals(snapshot, theirs) == CreditTotals(Nanos(900), Nanos(0))
+    assert [(row.kind, row.amount, row.after) for row in other.rows] == [("move", 900, 900)]
+    totals = await quarter.see(lambda snapshot: reports.credit_totals(snapshot, quarter.owner))
+    assert totals.total_credits - totals.total_usage == mine.balance.total

@@ -141,6 +141,16 @@ async def test_a_journal_of_one_owner_has_nobody_elses(books: Books):
     }
 
 
+async def test_credits_that_moved_are_two_transactions_that_share_a_link_and_nothing_stays_in_between(books: Books):
+    async with books.database.begin(SYSTEM) as tx:
+        await ledger.move(tx, books.owner, books.person, Nanos(5), name="mov_1", reason="asked for")
+    found = run_client("beancount", "beancount_check.py", {}, given=await books.export("beancount"))
+    assert (found["code"], found["said"], found["errors"]) == (0, "", [])
+    assert [links for _, links in found["links"]].count(["mov_1"]) == 2
+    assert Decimal(found["balances"]["Equity:Moves"]) == 0
+    assert Decimal(found["balances"][f"Liabilities:{account(books.person, 'Credits')}"]) == Decimal("-0.000000008")
+
+
 async def test_an_empty_journal_is_one_too(books: Books):
     text = await books.export("beancount", since=books.begun - 9 * DAY, until=books.begun - 8 * DAY)
     assert run_client("beancount", "beancount_check.py", {}, given=text)["code"] == 0

@@ -1,6 +1,7 @@
 """The context is in the URL: never another one than it says, and for nobody who does not belong there."""
 
 import pytest
+from sqlalchemy import event
 
 from bursar import actions
 from bursar.access import Actor, Role
@@ -41,6 +42,50 @@ async def test_the_switcher_keeps_the_page_and_shows_roles_and_balances(house, m
     response = await (await house.signed_in(max_)).get("/personal/keys")
     assert 'href="/orgs/acme/keys"' in response.text
     assert "Acme Robotics Organization · Member $100.00" in text_of(response)
+
+
+async def test_the_switcher_reads_all_balances_at_once_however_many_organizations_there_are(house, max_, acme):
+    """As many statements with two organizations as with twelve."""
+
+    async def statements() -> int:
+        seen = []
+        engine = house.database._reader.sync_engine
+        heard = lambda *_: seen.append(1)  # noqa: E731
+        event.listen(engine, "before_cursor_execute", heard)
+        page = await browser.get("/personal/keys")
+        event.remove(engine, "before_cursor_execute", heard)
+        assert page.text.count('aria-label="Find an organization"') == (1 if "Unit 10" in page.text else 0)
+        return len(seen)
+
+    await house.add_organization("Unit 0", "unit-0", max_)
+    browser = await house.signed_in(max_)
+    await browser.get("/personal/keys")
+    few = await statements()
+    for number in range(1, 11):
+        await house.add_organization(f"Unit {number}", f"unit-{number}", max_)
+    assert await statements() == few
+    assert "Unit 10 Organization · Admin $0.00" in text_of(await browser.get("/personal/keys"))
+
+
+async def test_a_page_that_only_organizations_have_leads_to_the_overview_elsewhere(house, ana, max_, acme):
+    await house.add_organization("Globex", "globex", max_, ana)
+    page = (await (await house.signed_in(ana)).get("/orgs/acme/settings")).text
+    assert 'href="/personal/overview"' in page
+    assert 'href="/orgs/globex/overview"' in page, "a member has no settings there"
+    assert 'href="/orgs/acme/settings"' in page
+
+
+async def test_a_short_name_is_made_from_the_name_where_none_is_typed(house, ana):
+    browser = await house.signed_in(ana)
+    new, create = "/settings/preferences/organizations/new", "/settings/preferences/organizations"
+    made = await browser.send(new, create, name="Ünit Ätna & Co.", slug="")
+    assert made.headers["location"] == "/orgs/unit-atna-co/overview"
+    page = await browser.follow(made)
+    assert 'href="/orgs/unit-atna-co/members"' in page.text
+    taken = await browser.send(new, create, name="Unit Atna Co", slug="")
+    assert taken.status_code == 400
+    assert 'id="slug-error"' in taken.text
+    assert 'value="unit-atna-co"' in taken.text
 
 
 async def test_the_bare_address_of_a_context_leads_to_its_overview(house, ana, acme):

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from bursar import actions, identity
+from bursar import actions, identity, organizations
 from bursar.actions import EmailNotVerified
 from bursar.kernel.errors import InvalidField
 from bursar.storage import SYSTEM
@@ -48,7 +48,7 @@ async def create(visit: Visit) -> Response:
             visit.actor,
             creator=visit.user.id,
             name=visit.form.get("name", ""),
-            slug=visit.form.get("slug", ""),
+            slug=_slug(visit),
         )
     except InvalidField as wrong:
         return _new_page(visit, wrong.status, {wrong.field: wrong.sentence})
@@ -76,12 +76,17 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
     )
 
 
+def _slug(visit: Visit) -> str:
+    """As it was typed, or made from the name."""
+    return visit.form.get("slug", "").strip() or organizations.slug_from(visit.form.get("name", ""))
+
+
 def _new_page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
     return render(
         visit,
         "create_organization.html",
         status=status,
-        form={name: visit.form.get(name, "") for name in ("name", "slug")},
+        form={"name": visit.form.get("name", ""), "slug": _slug(visit)},
         errors=errors or {},
         host=urlsplit(visit.site.parts.public_url).netloc,
     )
