@@ -143,10 +143,16 @@ def compact(number: int) -> str:
 def ago(moment: datetime, now: datetime) -> str:
     """How long before ``now`` (both aware): "just now", "5 min ago", "3 h ago", "4 days ago", then the date.
 
-    A moment after ``now`` reads "in 5 min", "in 3 h", "in 4 days".
+    A moment after ``now`` reads "in 5 min", "in 3 h", "in 4 days": to the nearest minute, so that what was just promised for an hour
+    does not read "in 59 min".
+
+    >>> from datetime import timedelta
+    >>> now = datetime(2026, 1, 2, tzinfo=UTC)
+    >>> [ago(now + timedelta(seconds=later), now) for later in (20, 3595, 6 * 86_400 - 5)]
+    ['in a moment', 'in 1 h', 'in 6 days']
     """
     seconds = int((now - moment).total_seconds())
-    size = abs(seconds)
+    size = seconds if seconds >= 0 else 30 - seconds
     if size < 60:
         return "just now" if seconds >= 0 else "in a moment"
     if size < 3_600:
