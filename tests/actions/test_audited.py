@@ -84,6 +84,7 @@ AUDITED: dict[str, set[str]] = {
     "sign_in": {"user.signed_in"},
     "sign_in_by_link": {"user.signed_in"},
     "sign_in_second": {"user.signed_in"},
+    "sign_out_user": {"session.all_ended"},
     "sign_up": {"user.signed_up"},
     "start_purchase": {"purchase.started"},
     "undo_email_change": {"user.email_change_undone"},

@@ -70,6 +70,8 @@ def test_a_person_is_added_listed_and_let_back_in(place: Place):
     again = place.json("users", "reset", "--email", "zoe@example.com")
     assert again["id"] == added["id"]
     assert again["set_password_url"] != added["set_password_url"]
+    out = place.json("users", "sign-out", "--email", "zoe@example.com")
+    assert out == {"id": added["id"], "email": "Zoe@Example.com", "sessions_ended": 0}
     none = place.refusal("users", "reset", "--email", "zoe@example.com", "--second-factor")
     assert none["message"] == "Zoe@Example.com has no second factor."
     plain = place.run("users", "list").succeeded()

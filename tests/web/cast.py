@@ -42,8 +42,8 @@ class FastPasswords(Passwords):
 class Browser:
     """Keeps cookies, follows no redirect by itself, and sends a page's form with its hidden fields."""
 
-    def __init__(self, app: Any, base_url: str = ORIGIN) -> None:
-        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=base_url)
+    def __init__(self, app: Any, base_url: str = ORIGIN, address: str = "127.0.0.1") -> None:
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 123)), base_url=base_url)
 
     async def get(self, path: str, **headers: str) -> httpx2.Response:
         return await self.http.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -139,8 +139,8 @@ class House:
         await self.gateway.drain()
         await self.providers.close()
 
-    def browser(self) -> Browser:
-        return Browser(self.app)
+    def browser(self, address: str = "127.0.0.1") -> Browser:
+        return Browser(self.app, address=address)
 
     async def signed_in(self, user: User) -> Browser:
         browser = self.browser()

@@ -142,17 +142,30 @@ async def test_the_cookie_of_a_known_browser_is_nobodys_free_pass(house, fixed_c
         assert answers == [401] * free + [429]
 
 
-async def test_one_client_that_tries_many_addresses_waits_too(house, fixed_clock, ana):
-    browser = house.browser()
+async def test_one_client_that_tries_many_addresses_waits_and_nobody_else_does(house, fixed_clock, ana):
+    own = house.browser("192.0.2.66")
+    await own.sign_in(ana.email)
+    await own.send("/settings/preferences", "/sign-out")
+    stranger = house.browser("192.0.2.66")  # of the same office
     free = AttemptKind.CLIENT.value.free
     answers = [
-        (await browser.sign_in(f"u{number}@example.com", "a wrong password")).status_code for number in range(free)
+        (await stranger.sign_in(f"u{number}@example.com", "a wrong password")).status_code for number in range(free)
     ]
     assert set(answers) == {401}
-    assert (await browser.sign_in(ana.email)).status_code == 429
-    assert (await browser.send("/forgot-password", "/forgot-password", email=ana.email)).status_code == 429
+    assert (await stranger.sign_in(ana.email)).status_code == 429
+    assert (await stranger.send("/forgot-password", "/forgot-password", email=ana.email)).status_code == 429
     sign_up = {"name": "Lea", "email": "lea@example.com", "password": NEW_PASSWORD}
-    assert (await browser.send("/sign-up", "/sign-up", **sign_up)).status_code == 429
+    assert (await stranger.send("/sign-up", "/sign-up", **sign_up)).status_code == 429
+    assert (await own.sign_in(ana.email)).status_code == 303
+    assert (await house.browser("192.0.2.77").sign_in(ana.email)).status_code == 303
+
+
+async def test_behind_a_proxy_that_is_not_trusted_yet_one_stranger_makes_nobody_wait(house, fixed_clock, ana):
+    """Everybody seems to be on this machine then."""
+    stranger = house.browser("127.0.0.1")
+    for number in range(AttemptKind.CLIENT.value.free + 5):
+        assert (await stranger.sign_in(f"u{number}@example.com", "a wrong password")).status_code == 401
+    assert (await house.browser("::1").sign_in(ana.email)).status_code == 303
 
 
 async def test_a_forgotten_password_is_replaced_by_mail_which_ends_sessions_and_signs_nobody_in(house, ana):

@@ -137,6 +137,17 @@ async def test_codes_cannot_be_guessed(house, fixed_clock, ana):
     assert (await enter(await half_way(house, ana), app.code())).status_code == 303
 
 
+async def test_who_stole_the_password_keeps_its_owner_out_of_no_browser_they_know(house, fixed_clock, ana):
+    own = await house.signed_in(ana)
+    app, _ = await turned_on(house, own, fixed_clock)
+    await own.send("/settings/preferences", "/sign-out")
+    thief = await half_way(house, ana)
+    while (await enter(thief, "000000")).status_code != 429:
+        pass
+    await own.sign_in(ana.email)
+    assert (await enter(own, app.code())).status_code == 303
+
+
 async def test_the_step_between_is_nobody_elses_and_ends_soon(house, fixed_clock, ana, sam):
     app, _ = await turned_on(house, await house.signed_in(ana), fixed_clock)
     assert (await house.browser().get("/sign-in/code")).headers["location"] == "/sign-in"

@@ -35,7 +35,7 @@ from bursar.actions.create_organization import create_organization
 from bursar.actions.decline_invitation import decline_invitation, decline_waiting_invitation
 from bursar.actions.delete_account import AccountStillNeeded, Belongings, belongings, delete_account
 from bursar.actions.delete_organization import CreditsLeft, Deleted, delete_organization
-from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of
+from bursar.actions.end_sessions import NoSuchSession, end_other_sessions, end_session_of, sign_out_user
 from bursar.actions.forget_ended import forget_ended
 from bursar.actions.forget_node import Forgotten, NoSuchNode, forget_node, look_at_node
 from bursar.actions.grant_credits import grant_credits
@@ -195,6 +195,7 @@ __all__ = [
     "sign_in_by_link",
     "sign_in_second",
     "sign_out",
+    "sign_out_user",
     "sign_up",
     "start_purchase",
     "turn_off_second_factor",

@@ -1,6 +1,6 @@
 from bursar import audit, identity
 from bursar.access import Actor
-from bursar.actions._attempts import begin_attempt, proof_subjects
+from bursar.actions._attempts import begin_attempt, session_subjects
 from bursar.actions._mails import post
 from bursar.identity import Passwords, Session
 from bursar.kernel.errors import InvalidField
@@ -20,7 +20,7 @@ async def change_password(
     async with database.snapshot(SYSTEM) as snapshot:
         present = await identity.find_password_hash(snapshot, user.id)
     identity.require_password(password, user.name, user.email)
-    subjects = proof_subjects(user.id, address)
+    subjects = session_subjects(session)
     await begin_attempt(database, subjects)
     if present is not None and not await passwords.verify(current, present):
         raise InvalidField("current_password", "That is not your present password.")

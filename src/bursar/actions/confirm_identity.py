@@ -2,7 +2,7 @@
 
 from bursar import audit, identity
 from bursar.access import Actor
-from bursar.actions._attempts import begin_attempt, proof_subjects
+from bursar.actions._attempts import begin_attempt, session_subjects
 from bursar.actions._mails import mail_link, require_mail
 from bursar.identity import LinkPurpose, Passwords, Session
 from bursar.kernel.errors import InvalidField, LinkExpired
@@ -18,7 +18,7 @@ async def confirm_identity(
     Raises `InvalidField` (`password` or `code`) when it does not fit, `TooMany`, and `LinkExpired` when the session ended meanwhile.
     """
     user = session.user.id
-    subjects = proof_subjects(user, address)
+    subjects = session_subjects(session)
     await begin_attempt(database, subjects)
     if not code:
         async with database.snapshot(SYSTEM) as snapshot:

@@ -1,6 +1,6 @@
 from bursar import audit, identity
 from bursar.access import Actor
-from bursar.identity import Session
+from bursar.identity import Session, User
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import OwnerId, SessionId
 from bursar.storage import SYSTEM, Database
@@ -29,3 +29,12 @@ async def end_other_sessions(database: Database, actor: Actor, session: Session)
         count = await identity.end_sessions_of(tx, user, keep=session.id)
         await audit.record(tx, actor, OwnerId(user), "session.others_ended", user, count=count)
         return count
+
+
+async def sign_out_user(database: Database, actor: Actor, *, email: str) -> tuple[User, int]:
+    """By the operator: everywhere; in how many places. Raises `NoSuchUser`."""
+    async with database.begin(SYSTEM) as tx:
+        user = await identity.get_by_email(tx, email)
+        count = await identity.end_sessions_of(tx, user.id)
+        await audit.record(tx, actor, OwnerId(user.id), "session.all_ended", user.id, count=count)
+        return user, count

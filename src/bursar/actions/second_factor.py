@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bursar import audit, identity
 from bursar.access import Actor
-from bursar.actions._attempts import begin_attempt, proof_subjects
+from bursar.actions._attempts import begin_attempt, session_subjects
 from bursar.actions._mails import post
 from bursar.actions.sign_up import EmailNotVerified
 from bursar.identity import Session, User
@@ -36,7 +36,7 @@ async def turn_on_second_factor(
     """Its recovery codes, to be shown once, and the session's new token. Whoever is signed in elsewhere, without the factor, is not any
     more. Raises `InvalidField`, `TooMany`."""
     user = session.user
-    subjects = proof_subjects(user.id, address)
+    subjects = session_subjects(session)
     await begin_attempt(database, subjects)
     async with database.begin(SYSTEM) as tx:
         codes = await identity.confirm_second_factor(tx, user.id, code)

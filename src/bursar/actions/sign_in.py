@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from bursar import audit, identity
 from bursar.access import Actor
-from bursar.actions._attempts import begin_attempt, proof_subjects, sign_in_subjects
+from bursar.actions._attempts import begin_attempt, code_subjects, sign_in_subjects
 from bursar.identity import LinkPurpose, Passwords, User
 from bursar.kernel.errors import InvalidField, LinkExpired, NotAuthenticated
 from bursar.kernel.ids import OwnerId, UserId
@@ -55,14 +55,21 @@ async def sign_in(
 
 
 async def sign_in_second(
-    database: Database, *, user: UserId, mark: str, code: str, address: str | None, user_agent: str | None
+    database: Database,
+    *,
+    user: UserId,
+    mark: str,
+    code: str,
+    address: str | None,
+    user_agent: str | None,
+    known: Mapping[str, str] | None = None,
 ) -> tuple[str, int | None]:
     """The session's token, and how many recovery codes are left where one was used.
 
     `user` and `mark` are of `SecondFactorNeeded`; the caller vouches that it was raised a moment ago. Raises `InvalidField`, `TooMany`, and
     `LinkExpired` when the password or the factor changed meanwhile.
     """
-    subjects = proof_subjects(user, address)
+    subjects = code_subjects(user, address, known or {})
     await begin_attempt(database, subjects)
     async with database.begin(SYSTEM) as tx:
         found = await identity.find_user(tx, user)

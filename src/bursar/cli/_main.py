@@ -233,6 +233,15 @@ def users_reset(
     )
 
 
+@users.command("sign-out", epilog=_example("bursar users sign-out --email ana@example.com"))
+def users_sign_out(
+    email: Annotated[str, typer.Option("--email")], data_dir: DataDir = None, as_json: Json = False
+) -> None:
+    """Sign a person out everywhere, at once. API keys go on working."""
+    result = _operate(data_dir, as_json, "users.sign_out", email=email)
+    answer(result, as_json=as_json, text=f"{result['email']} is signed out: sessions ended {result['sessions_ended']}.")
+
+
 @users.command("list", epilog=_example("bursar users list --json"))
 def users_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List everybody."""

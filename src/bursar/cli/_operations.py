@@ -55,6 +55,11 @@ async def reset_second_factor(installation: Installation, *, email: str) -> dict
     return {"id": user.id, "email": user.email, "second_factor": False}
 
 
+async def sign_out_user(installation: Installation, *, email: str) -> dict[str, Any]:
+    user, count = await actions.sign_out_user(installation.database, OPERATOR, email=email)
+    return {"id": user.id, "email": user.email, "sessions_ended": count}
+
+
 async def list_users(installation: Installation) -> dict[str, Any]:
     async with installation.database.snapshot(SYSTEM) as snapshot:
         users = await identity.list_users(snapshot)
@@ -438,6 +443,7 @@ OPERATIONS: dict[str, Operation] = {
     "users.add": add_user,
     "users.reset": reset_user,
     "users.reset_second_factor": reset_second_factor,
+    "users.sign_out": sign_out_user,
     "users.list": list_users,
     "organizations.add": add_organization,
     "organizations.list": list_organizations,

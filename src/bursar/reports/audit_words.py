@@ -50,6 +50,7 @@ SENTENCES: Mapping[str, str] = {
     "organization.seats_changed": "changed the seats of {subject}{from_to}",
     "purchase.paid": "added {amount} of credits, which were bought",
     "purchase.started": "began to buy {amount} of credits",
+    "session.all_ended": "signed {subject} out everywhere",
     "session.ended": "ended a session",
     "session.others_ended": "ended all other sessions",
     "user.added": "added {subject} ({email})",

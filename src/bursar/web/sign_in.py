@@ -72,6 +72,7 @@ async def send_code(visit: Visit) -> Response:
             code=visit.form.get("code", ""),
             address=visit.address,
             user_agent=visit.user_agent,
+            known=known(visit),
         )
     except LinkExpired:
         return _start_again(visit)
