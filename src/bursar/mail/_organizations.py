@@ -46,7 +46,7 @@ def role_changed(
     lines = [f"Hello {name},", f"{who} made you {_a(role)} of {organization}."]
     if disabled:
         lines += ["Only admins have management keys, so these stopped working:", *map(_key, disabled), keys_page]
-    return Message(to, f"You are now {_a(role)} of {_subject(organization)}", _text(lines))
+    return Message(to, f"You are now {_a(role)} of {_subject(organization)}", _text(lines), button="Look at the keys")
 
 
 def you_were_removed(to: str, name: str, organization: str, by: str) -> Message:
@@ -106,7 +106,8 @@ def member_gone(
             *map(_key, suspects),
         ]
     verb = "left" if removed_by is None else "was removed from"
-    return Message(to, f"{who.partition(' (')[0]} {verb} {_subject(organization)}", _text(lines))
+    subject = f"{who.partition(' (')[0]} {verb} {_subject(organization)}"
+    return Message(to, subject, _text(lines), button="Look at the keys")
 
 
 def _text(lines: Sequence[str]) -> str:
