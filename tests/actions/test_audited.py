@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from bursar import actions, audit, identity
+from bursar import actions, audit, identity, reports
 from bursar.access import Actor, Role
 from bursar.actions import Allowing, KeyChanges
 from bursar.audit import REDACTED, WORDS, Change, EventFilter, Kind
@@ -335,3 +335,48 @@ async def test_no_secret_ever_reaches_the_log(world: World):
         assert secrets.hash_secret(told) not in rows
     assert REDACTED in rows
     assert OwnerId(world.owner) in rows, "ids stay"
+
+
+async def test_sentences_name_people_keys_and_organizations_and_lack_no_word(world: World):
+    database, cast, admin, url = world.database, world.cast, world.admin, "https://bursar.test"
+    acme = cast.acme.id
+    key = await world.key(name="app", limit=Allowing(Nanos(5_000_000_000), Period.DAILY))
+    await world.update(key, name="application", limit=Nanos(10_000_000_000), disabled=True)
+    await actions.rotate_key(database, world.checker, admin, owner=world.owner, key=key.id, grace=timedelta(hours=2))
+    await world.key(creator=cast.member.id, name="notebook")
+    invited = await actions.invite_members(
+        database, admin, organization=acme, addresses=["new@example.com"], role=Role.MEMBER, public_url=url
+    )
+    assert invited[0].invitation is not None
+    await actions.revoke_invitation(database, admin, organization=acme, invitation=invited[0].invitation.id)
+    await actions.change_role(
+        database, admin, organization=acme, member=cast.member.id, role=Role.ADMIN, public_url=url
+    )
+    await actions.remove_member(
+        database, admin, organization=acme, member=cast.member.id, hand_over_keys=True, public_url=url
+    )
+    await actions.update_organization(
+        database, admin, organization=acme, name="Acme GmbH", billing_email="m@acme.example"
+    )
+    await actions.set_seats(database, Actor.operator(), organization=acme, seats=25)
+    await actions.settle_organization(database, Actor.operator(), organization=acme, to=None, reason="closing")
+    async with database.snapshot(SYSTEM) as snapshot:
+        rows = (await reports.audit_log(snapshot, world.owner, EventFilter(), None, 100)).items
+    told = [f"{row.actor} {row.sentence}" for row in reversed(rows)]
+    assert set(told) >= {
+        "Ana Test set the limit of key application to $5.00 daily",
+        "Ana Test changed the limit of key application from $5.00 to $10.00 daily",
+        "Ana Test changed key app: the name from app to application",
+        "Ana Test gave key application a new secret; the old one works for 2 hours longer",
+        "Ana Test handed key notebook over to Ana Test",
+        "Ana Test invited new@example.com as member",
+        "Ana Test revoked the invitation of new@example.com",
+        "Ana Test changed the role of Tomas Test from member to admin",
+        "Ana Test removed Tomas Test from Acme GmbH; keys disabled: 0, handed over: 1",
+        "Ana Test changed the organization Acme GmbH: the name from Acme Robotics to Acme GmbH and the billing contact from none to m@acme.example",
+        "The operator changed the seats of the organization Acme GmbH from 10 to 25",
+        "The operator settled the $10.00 that were left, written off: closing",
+    }
+    for sentence in told:
+        assert "–" not in sentence
+        assert not re.search(r"_[0-9a-z]{26}", sentence), sentence

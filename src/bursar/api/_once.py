@@ -56,8 +56,9 @@ class NameUsed(Conflict):
     """The same Idempotency-Key came with another body."""
 
 
-class _Lost(Exception):
-    """Another request of this name was faster; carries nothing, and undoes the transaction that it is raised in."""
+class Overtaken(Conflict):
+    """Another request of this name was faster; undoes the transaction that it is raised in, and is told only where the other's answer
+    cannot be."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ async def once(
     async def keep(tx: Tx, made: Made) -> None:
         answer.update(await compose(tx, made))
         if name is not None and not await keep_repeat(tx, Repeat(name, asked.hash, status, _without_secrets(answer))):
-            raise _Lost
+            raise Overtaken("This request was sent twice at once.", remedy="Send it again.")
 
     try:
         await do(keep)
-    except (BursarError, _Lost):
+    except BursarError:
         if name is None or (found := await _find(asked.database, name)) is None:
             raise
         return _again(found, asked)

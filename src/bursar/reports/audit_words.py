@@ -68,7 +68,7 @@ SENTENCES: Mapping[str, str] = {
     "user.second_factor_off": "turned off the second factor",
     "user.second_factor_on": "turned on a second factor",
     "user.second_factor_reset": "turned off the second factor of {subject}",
-    "user.sign_in_link_made": "made a link that signs {subject} in once",
+    "user.sign_in_link_made": "made a link that signs in to {subject} once",
     "user.signed_in": "signed in by {proof}",
     "user.signed_up": "signed up",
     "user.verified": "verified the e-mail address",
@@ -114,7 +114,7 @@ def subject_name(event: AuditEvent, names: Mapping[str, str]) -> str:
     """In words: what it was called then, else what it is called now, else its id."""
     subject = event.subject
     if subject == event.owner and is_personal(event.owner):
-        return "the account"
+        return f"the account of {names[subject]}" if subject in names else "the account"
     if subject == event.owner:
         return f"the organization {names.get(subject, '')}".strip()
     known = _before(event.details.get("name")) or names.get(subject)
