@@ -103,8 +103,10 @@ class Person:
         self.hand.press(self.page.locator("details.b-switch > summary"))
         self.hand.press(self.page.get_by_role("navigation", name="Contexts").get_by_role("link", name=name).first)
 
-    def look(self) -> None:
-        """At what stands here now: it is accessible, and as wide as its window."""
+    def look(self, heading: str) -> None:
+        """At the page of this heading, once it is there: it is accessible, and as wide as its window."""
+        expect(self.page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+        self.page.wait_for_load_state()
         assert axe(self.page) == [], self.page.url
         assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), self.page.url
 
@@ -151,11 +153,11 @@ def walk(server: RunningServer, ana: Person, nora: Person) -> None:
     ana.press("button", "Invite")
     expect(ana.page.get_by_text(f"The invitation to {email} is on its way.")).to_be_visible()
     expect(ana.page.get_by_text("2 of 10 seats")).to_be_visible()
-    ana.look()
+    ana.look("Members")
 
     # Nora opens the link from her mail, signs up by it, and is in.
     nora.page.goto(mailed_link(nora.page, server, email))
-    nora.look()
+    nora.look(f"Join Walk {number}")
     nora.write("Name", "Nora New")
     nora.write("Password", PASSWORD)
     nora.press("button", "Create account and join")
@@ -185,7 +187,7 @@ def walk(server: RunningServer, ana: Person, nora: Person) -> None:
     expect(nora.page.get_by_role("button", name=re.compile("Buy"))).to_have_count(0)
     nora.go("Members")
     expect(nora.page.get_by_role("button", name="Invite")).to_have_count(0)
-    nora.look()
+    nora.look("Members")
     nora.page.goto(f"/orgs/{slug}/members/{'user_' + '0' * 26}/remove")
     expect(nora.page.locator("main")).to_contain_text("Only an admin can")
     expect(nora.page.locator("main")).to_contain_text(ana.email)
@@ -193,18 +195,18 @@ def walk(server: RunningServer, ana: Person, nora: Person) -> None:
     # Ana looks at what promoting and removing would mean, and does neither.
     ana.go("Members")
     ana.press("link", "Change role of Nora New")
-    ana.look()
+    ana.look("Role of Nora New")
     ana.press("link", "Cancel")
     ana.press("link", "Remove Nora New")
     expect(ana.page.locator("main")).to_contain_text("nora-laptop")
-    ana.look()
+    ana.look("Remove Nora New?")
     ana.press("link", "Cancel")
 
     # Nora leaves: what is the organization's is out of reach, what is hers is as it was.
     nora.page.goto(f"/orgs/{slug}/members")
     nora.press("link", "Leave")
     expect(nora.page.locator("main")).to_contain_text("nora-laptop")
-    nora.look()
+    nora.look(f"Leave Walk {number}?")
     nora.press("button", "Leave organization")
     expect(nora.page).to_have_url(re.compile("/personal/overview"))
     nora.go("API keys")
