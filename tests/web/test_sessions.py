@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from bursar.identity import SEEN_EVERY, SESSION_IDLE_LIFETIME, SESSION_LIFETIME
+from bursar import actions
+from bursar.access import Actor
+from bursar.identity import PROVED_FOR, SEEN_EVERY, SESSION_IDLE_LIFETIME, SESSION_LIFETIME
 from bursar.storage import SYSTEM
 from bursar.web._agents import device
-from tests.web.cast import House, text_of
+from tests.web.cast import PASSWORD, House, hidden_fields, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -115,3 +117,24 @@ async def test_being_seen_is_written_every_few_minutes_only(house, fixed_clock, 
     fixed_clock.advance(timedelta(microseconds=1))
     await browser.get("/personal/overview")
     assert await seen_at() == start + SEEN_EVERY
+
+
+async def test_ending_a_session_asks_who_it_is(house, fixed_clock, ana):
+    laptop, phone = await signed_in(house, ana, LINUX), await signed_in(house, ana, PHONE)
+    fixed_clock.advance(PROVED_FOR)
+    named = await ids(house, ana)
+    path = f"/settings/sessions/{named[PHONE]}/end"
+    token = await laptop.token()
+    asked = await laptop.post(path, {"csrf": token})
+    assert asked.status_code == 403
+    assert await is_in(phone)
+    done = await laptop.post(path, {**hidden_fields(asked.text, path), "step_up_password": PASSWORD})
+    assert done.status_code == 303
+    assert not await is_in(phone)
+
+
+async def test_the_operator_signs_somebody_out_everywhere(house, ana, sam):
+    both, stranger = [await signed_in(house, ana, agent) for agent in (LINUX, PHONE)], await signed_in(house, sam, EDGE)
+    _, count = await actions.sign_out_user(house.database, Actor.operator(), email="ANA@example.com")
+    assert count == 2
+    assert [await is_in(each) for each in (*both, stranger)] == [False, False, True]
