@@ -455,6 +455,17 @@ def _():
     changed = management.api_keys.update(hash=made.data.hash, limit=0, disabled=False, name="spent").data
     same((changed.name, changed.limit, changed.limit_remaining), ("spent", 0, 0))
     same(refused(lambda: chat(client_of(made.key), model=PRIME)), ("ForbiddenResponseError", 403))
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    same((made.data.expires_at, changed.expires_at), (None, None))
+    expiring = management.api_keys.create(name="for a month", expires_at=until)
+    same(expiring.data.expires_at, until)
+    same(client_of(expiring.key).api_keys.get_current_key_metadata().data.expires_at, until)
+    management.api_keys.update(hash=expiring.data.hash, disabled=True)
+    assert expiring.data.hash not in [key.hash for key in management.api_keys.list(include_expired=True).data]
+    assert expiring.data.hash in [key.hash for key in management.api_keys.list(include_disabled=True).data]
+    management.api_keys.delete(hash=expiring.data.hash)
+    past = refused(lambda: management.api_keys.create(name="too late", expires_at=until - timedelta(days=31)))
+    same(past, ("BadRequestResponseError", 400))
     management.api_keys.delete(hash=made.data.hash)  # its validation asks for `deleted: true`
     same(refused(lambda: management.api_keys.get(hash=made.data.hash)), ("NotFoundResponseError", 404))
     same(thrown(client.api_keys.list, errors.OpenRouterError).status_code, 403)

@@ -288,6 +288,12 @@ put("keys", async () => {
   const changed = (await management.apiKeys.update({ hash, requestBody: { limit: 0, name: "spent" } })).data;
   same([changed.name, changed.limit, changed.limitRemaining], ["spent", 0, 0]);
   same(await refused(() => chat({ model: c.PRIME }, clientOf(made.key))), ["ForbiddenResponseError", 403]);
+  const expiresAt = new Date(Math.floor(Date.now() / 1000) * 1000 + 30 * 86_400_000);
+  const expiring = await management.apiKeys.create({ requestBody: { name: "for a month", expiresAt } });
+  same(expiring.data.expiresAt?.getTime(), expiresAt.getTime());
+  const itself = await clientOf(expiring.key).apiKeys.getCurrentKeyMetadata();
+  same(itself.data.expiresAt?.getTime(), expiresAt.getTime());
+  await management.apiKeys.delete({ hash: expiring.data.hash });
   same((await management.apiKeys.delete({ hash })).deleted, true);
   same(await refused(() => management.apiKeys.get({ hash })), ["NotFoundResponseError", 404]);
 });

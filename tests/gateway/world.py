@@ -297,6 +297,7 @@ class World:
             "method": "POST",
             "path": path,
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
+            "client": ("192.0.2.44", 4711),
         }
         pieces = [body] if isinstance(body, bytes) else list(body)
         answer = Answer()

@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
+from bursar import actions
 from bursar.gateway import encode, limit_scope
 from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import OwnerId, is_personal
@@ -16,6 +17,7 @@ from bursar.kernel.money import ZERO, price_text, to_credits
 from bursar.keys import Key, KeyKind
 from bursar.ledger import LimitUse, Period
 from bursar.reports import CreditTotals, KeyUsage, Receipt
+from bursar.storage import Database
 
 _NAMESPACE = UUID("6f0f5f0a-3c0e-5b0c-9a4e-b0c5a5b0c5a5")
 _ZERO = Decimal(0)
@@ -27,6 +29,12 @@ class InvalidParameter(InvalidInput):
 
 def json_answer(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, media_type="application/json")
+
+
+async def acknowledged(database: Database) -> dict[str, Any]:
+    """Whether every worker honours what was just taken away; waits for a moment."""
+    heard = await actions.ask_who_heard(database)
+    return {"acknowledged": heard.everywhere, "acknowledged_by": heard.by, "workers": heard.of}
 
 
 def workspace_of(owner: OwnerId) -> str:

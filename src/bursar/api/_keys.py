@@ -241,7 +241,7 @@ def _writing(
             )
 
         asked = Asked(request, database, manager, idempotency_key, body)
-        return await once(asked, do, told, status=200, after=partial(_acknowledged, database))
+        return await once(asked, do, told, status=200, after=partial(_answers.acknowledged, database))
 
     @routes.patch(
         "/keys/{hash}",
@@ -260,7 +260,7 @@ def _writing(
         changed = await actions.update_key(
             database, manager.actor, owner=manager.owner, key=found.id, changes=_changes(body)
         )
-        return await _told(database, changed, **(await _acknowledged(database) if body.disabled else {}))
+        return await _told(database, changed, **(await _answers.acknowledged(database) if body.disabled else {}))
 
     @routes.delete(
         "/keys/{hash}",
@@ -273,7 +273,7 @@ def _writing(
         """For good: requests with it are refused, streams on it are cut. Its activity stays."""
         found = await _get(database, manager.owner, hash)
         await actions.delete_key(database, manager.actor, owner=manager.owner, key=found.id)
-        return json_answer({"deleted": True, **await _acknowledged(database)})
+        return json_answer({"deleted": True, **await _answers.acknowledged(database)})
 
 
 def _budgets(routes: APIRouter, database: Database, managed: Any, caught_up: Callable[[], Awaitable[None]]) -> None:
@@ -308,11 +308,6 @@ def _budgets(routes: APIRouter, database: Database, managed: Any, caught_up: Cal
     async def set_members(user_id: str, body: Budget, manager: Manager = managed) -> Response:
         """What the keys that they created and their chats may spend. `limit` null: no budget."""
         return await put(manager, UserId(user_id), body)
-
-
-async def _acknowledged(database: Database) -> dict[str, Any]:
-    heard = await actions.ask_who_heard(database)
-    return {"acknowledged": heard.everywhere, "acknowledged_by": heard.by, "workers": heard.of}
 
 
 async def _get(database: Database, owner: OwnerId, key_hash: str) -> Key:

@@ -17,7 +17,7 @@ from bursar import actions, organizations, reports
 from bursar.access import Role
 from bursar.actions import Departure, Then
 from bursar.api import _schemas
-from bursar.api._answers import InvalidParameter, json_answer, time_text
+from bursar.api._answers import InvalidParameter, acknowledged, json_answer, time_text
 from bursar.api._describe import MANAGEMENT_ONLY, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, once
@@ -289,7 +289,7 @@ def _memberships(routes: APIRouter, database: Database, managed: Any, public_url
             hand_over_keys=keys == "hand_over",
             public_url=public_url,
         )
-        return json_answer(_departure(gone))
+        return json_answer({**_departure(gone), **await acknowledged(database)})
 
     @routes.post(
         "/organization/leave",
@@ -305,7 +305,7 @@ def _memberships(routes: APIRouter, database: Database, managed: Any, public_url
         gone = await actions.leave_organization(
             database, manager.actor, organization=organization, public_url=public_url
         )
-        return json_answer(_departure(gone))
+        return json_answer({**_departure(gone), **await acknowledged(database)})
 
 
 def _openrouters(routes: APIRouter, database: Database, managed: Any) -> None:

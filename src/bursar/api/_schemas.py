@@ -577,7 +577,7 @@ class DepartedKey(BaseModel):
     is_management_key: bool
 
 
-class DepartureAnswer(BaseModel):
+class DepartureAnswer(Acknowledged):
     """What became of the keys that the person created."""
 
     deleted: Literal[True]
@@ -591,6 +591,9 @@ class DepartureAnswer(BaseModel):
     model_config = example(
         {
             "deleted": True,
+            "acknowledged": True,
+            "acknowledged_by": 2,
+            "workers": 2,
             "user_id": "user_01kbyd3q5x8m4t2v9w7z6y1r0n",
             "keys_disabled": [
                 {"hash": "9f" * 32, "name": "notebook", "label": "sk-bursar-v1-abc...wxyz", "is_management_key": False}

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from bursar import actions, reports
 from bursar import keys as keys_room
 from bursar.access import Permission
-from bursar.actions import Acknowledged, Allowing, KeyChanges
+from bursar.actions import Allowing, KeyChanges
 from bursar.kernel import money, secrets
 from bursar.kernel.errors import BursarError, InvalidField
 from bursar.kernel.ids import KeyId, is_id
@@ -20,6 +20,7 @@ from bursar.web import step_up
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
 from bursar.web._render import usd_exact
+from bursar.web._told import ask_servers
 
 FORM_CHARACTERS_MAX = 100
 
@@ -126,7 +127,7 @@ async def rotate(visit: Visit) -> Response:
         raise
     created = _created(key, secret) | {"rotated": True, "old_until": _grace(visit, key)}
     if not key.is_in_grace(visit.now):
-        created["acknowledged"] = _acknowledged(await actions.ask_who_heard(parts.database))
+        created["acknowledged"], _ = await ask_servers(visit)
     return await _one_page(visit, created=created)
 
 
@@ -193,20 +194,8 @@ async def _set_disabled(visit: Visit, *, disabled: bool) -> Response:
 
 async def _told(visit: Visit, url: str, message: str) -> Response:
     """After something was taken away: also whether every server knows it."""
-    heard = await actions.ask_who_heard(visit.site.parts.database)
-    said = _acknowledged(heard)
-    return redirect(visit, url, f"{message} {said}".strip(), "success" if heard.everywhere else "info")
-
-
-def _acknowledged(heard: Acknowledged) -> str:
-    if heard.of is None:
-        return "Whether every server knows it could not be asked: look again in a minute."
-    if not heard.everywhere:
-        return (
-            f"{heard.by} of {heard.of} servers have confirmed it. The others follow, or serve nothing once they have been cut off "
-            "for 30 seconds."
-        )
-    return f"All {heard.of} servers have confirmed it." if heard.of > 1 else ""
+    said, everywhere = await ask_servers(visit)
+    return redirect(visit, url, f"{message} {said}".strip(), "success" if everywhere else "info")
 
 
 async def _step_up(visit: Visit) -> Response | None:

@@ -16,6 +16,7 @@ from bursar.reports import InvitationRow, MemberRow
 from bursar.web import step_up
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
+from bursar.web._told import ask_servers
 
 LETTING_GO, TAKING_OVER = "disable", "hand_over"
 """What becomes of the keys of somebody who is removed."""
@@ -125,7 +126,9 @@ async def remove(visit: Visit) -> Response:
     elif gone.disabled:
         keys = f" {_count(len(gone.disabled), 'key')} of theirs {'is' if len(gone.disabled) == 1 else 'are'} disabled."
     where = f"{visit.base}/keys" if gone.handed_over else _here(visit)
-    return redirect(visit, where, f"{gone.user.name} is no longer a member.{keys}")
+    said, everywhere = await ask_servers(visit)
+    message = f"{gone.user.name} is no longer a member.{keys} {said}".strip()
+    return redirect(visit, where, message, "success" if everywhere else "info")
 
 
 async def ask_leave(visit: Visit) -> Response:
