@@ -28,7 +28,10 @@ COMMANDS = [
     ("members", "role"),
     ("credits", "grant"),
     ("keys", "add"),
+    ("keys", "rotate"),
     ("keys", "disable"),
+    ("keys", "enable"),
+    ("keys", "delete"),
     ("nodes", "list"),
     ("nodes", "forget"),
 ]

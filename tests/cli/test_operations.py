@@ -183,9 +183,24 @@ def test_a_key_is_added_shown_once_and_disabled_at_once(place: Place):
         assert ask(api, personal["key"]).status_code == 402
         assert get(api, "/credits", management["key"]).json()["data"]["total_credits"] == 1
     done = place.json("keys", "disable", "--hash", key["hash"])
-    assert done["disabled"] is True
+    assert (done["disabled"], done["acknowledged"]) == (True, True)
     if place.server is not None:
         assert ask(api, key["key"]).status_code == 401
+    assert place.json("keys", "enable", "--hash", key["hash"])["disabled"] is False
+    rotated = place.json("keys", "rotate", "--hash", key["hash"], "--grace-seconds", "60")
+    assert (rotated["id"], rotated["name"]) == (key["id"], "ci")
+    assert rotated["hash"] != key["hash"]
+    assert rotated["previous_until"] is not None
+    if place.server is not None:
+        assert [ask(api, each["key"]).status_code for each in (key, rotated)] == [200, 200]
+    assert place.refusal("keys", "rotate", "--hash", key["hash"], "--grace-seconds", "700000")["message"]
+    assert place.json("keys", "delete", "--hash", key["hash"])["deleted"] is True  # by its hash before
+    if place.server is not None:
+        assert [ask(api, each["key"]).status_code for each in (key, rotated)] == [401, 401]
+    assert place.refusal("keys", "delete", "--hash", rotated["hash"])["name"] == "NoSuchKey"
+    for wrong in ("tomorrow", "2027-01-01T00:00:00", "2020-01-01T00:00:00Z"):
+        assert place.refusal(*add, "--name", "x", "--expires-at", wrong)["message"], wrong
+    assert place.json(*add, "--name", "expires", "--expires-at", "2099-01-01T00:00:00Z")["key"]
     assert place.refusal("keys", "disable", "--hash", "0" * 64)["name"] == "NoSuchKey"
     place.person("outsider")
     outsider = ("keys", "add", "--organization", "keyed-corp", "--email", "outsider@example.com", "--name", "x")

@@ -64,6 +64,8 @@ async def create_key(
         await require_open(tx, owner)
         if not await belongs(tx, creator, owner):
             raise NotAMember("creator_user_id", "There is no such member here.")
+        if kind is KeyKind.MANAGEMENT:  # it can do what its creator may, so it is an admin's
+            await enter(tx, Actor.person(creator), owner, _NEEDED[kind])
         key, plaintext = await keys.create(
             tx,
             checker,

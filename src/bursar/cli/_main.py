@@ -590,25 +590,71 @@ def keys_add(
     management: Annotated[
         bool, typer.Option("--management", help="A management key, which never calls models.")
     ] = False,
+    expires_at: Annotated[
+        str | None,
+        typer.Option("--expires-at", help="From then on it is refused: 2027-01-31T00:00:00Z.", show_default=False),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Create a key and print it, once. Billed to the organization, or to the person without one."""
     result = _operate(
-        data_dir, as_json, "keys.add", organization=organization, email=email, name=name, management=management
+        data_dir,
+        as_json,
+        "keys.add",
+        organization=organization,
+        email=email,
+        name=name,
+        management=management,
+        expires_at=expires_at,
     )
     answer(result, as_json=as_json, text=f"{result['key']}\nCopy it now: it is not stored and not shown again.")
 
 
-@keys.command("disable", epilog=_example("bursar keys disable --hash 4f0c…"))
-def keys_disable(
-    key_hash: Annotated[str, typer.Option("--hash", help="The key's SHA-256, as `keys add --json` prints it.")],
+KeyHash = Annotated[str, typer.Option("--hash", help="The key's SHA-256, as `keys add --json` prints it.")]
+
+
+@keys.command("rotate", epilog=_example("bursar keys rotate --hash 4f0c… --grace-seconds 3600"))
+def keys_rotate(
+    key_hash: KeyHash,
+    grace_seconds: Annotated[
+        int, typer.Option("--grace-seconds", help="For so long the old secret still works; 0: it ends at once.")
+    ] = 86_400,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Disable a key at once, on every node."""
-    result = _operate(data_dir, as_json, "keys.disable", key_hash=key_hash)
-    answer(result, as_json=as_json, text=f"Disabled {result['id']}.")
+    """Give a key a new secret and print it, once. It stays the same key; its hash is another from now on."""
+    result = _operate(data_dir, as_json, "keys.rotate", key_hash=key_hash, grace_seconds=grace_seconds)
+    ends = f"The old secret ends at {result['previous_until']}." if grace_seconds else _heard(result)
+    answer(result, as_json=as_json, text=f"{result['key']}\nCopy it now: it is not stored and not shown again. {ends}")
+
+
+@keys.command("disable", epilog=_example("bursar keys disable --hash 4f0c…"))
+def keys_disable(key_hash: KeyHash, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Disable a key at once, on every node; streams on it are cut."""
+    result = _operate(data_dir, as_json, "keys.disable", key_hash=key_hash, disabled=True)
+    answer(result, as_json=as_json, text=f"Disabled {result['id']}. {_heard(result)}")
+
+
+@keys.command("enable", epilog=_example("bursar keys enable --hash 4f0c…"))
+def keys_enable(key_hash: KeyHash, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let a disabled key work again."""
+    result = _operate(data_dir, as_json, "keys.disable", key_hash=key_hash, disabled=False)
+    answer(result, as_json=as_json, text=f"Enabled {result['id']}.")
+
+
+@keys.command("delete", epilog=_example("bursar keys delete --hash 4f0c…"))
+def keys_delete(key_hash: KeyHash, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Delete a key for good, on every node; streams on it are cut. Its activity stays."""
+    result = _operate(data_dir, as_json, "keys.delete", key_hash=key_hash)
+    answer(result, as_json=as_json, text=f"Deleted {result['id']}. {_heard(result)}")
+
+
+def _heard(result: dict[str, Any]) -> str:
+    """Whether every server knows."""
+    if result["workers"] is None:
+        return "Whether every server knows it could not be asked."
+    return f"{result['acknowledged_by']} of {result['workers']} servers have confirmed it."
 
 
 @nodes.command("list", epilog=_example("bursar nodes list"))

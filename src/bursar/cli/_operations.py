@@ -4,6 +4,7 @@ A command runs its operation in the server that holds the data directory, or by 
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bursar import actions, identity, keys, ledger, organizations, reports
@@ -352,7 +353,13 @@ def _correction(made: Correction) -> dict[str, Any]:
 
 
 async def add_key(
-    installation: Installation, *, organization: str | None, email: str, name: str, management: bool
+    installation: Installation,
+    *,
+    organization: str | None,
+    email: str,
+    name: str,
+    management: bool,
+    expires_at: str | None = None,
 ) -> dict[str, Any]:
     """A key that `email` counts as the creator of, billed to the organization, or to the person without one."""
     async with installation.database.snapshot(SYSTEM) as snapshot:
@@ -372,17 +379,60 @@ async def add_key(
         creator=creator.id,
         name=name,
         kind=KeyKind.MANAGEMENT if management else KeyKind.INFERENCE,
+        expires_at=None if expires_at is None else _moment(expires_at),
     )
     return {"id": key.id, "hash": key.hash, "name": key.name, "kind": key.kind.value, "key": plaintext}
 
 
-async def disable_key(installation: Installation, *, key_hash: str) -> dict[str, Any]:
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidOption(f"--expires-at {text[:40]} is no moment.", remedy="Write it like 2027-01-31T00:00:00Z.")
+    return moment.astimezone(UTC)
+
+
+async def disable_key(installation: Installation, *, key_hash: str, disabled: bool = True) -> dict[str, Any]:
+    found = await _key(installation, key_hash)
+    await actions.set_key_disabled(installation.database, OPERATOR, owner=found.owner, key=found.id, disabled=disabled)
+    heard = await _heard(installation) if disabled else {}
+    return {"id": found.id, "hash": found.hash, "disabled": disabled, **heard}
+
+
+async def rotate_key(installation: Installation, *, key_hash: str, grace_seconds: int) -> dict[str, Any]:
+    found = await _key(installation, key_hash)
+    key, plaintext = await actions.rotate_key(
+        installation.database,
+        installation.checker,
+        OPERATOR,
+        owner=found.owner,
+        key=found.id,
+        grace=timedelta(seconds=grace_seconds),
+    )
+    until = None if key.previous_until is None else key.previous_until.isoformat()
+    told = {"id": key.id, "hash": key.hash, "name": key.name, "kind": key.kind.value, "key": plaintext}
+    return {**told, "previous_until": until, **await _heard(installation)}
+
+
+async def delete_key(installation: Installation, *, key_hash: str) -> dict[str, Any]:
+    found = await _key(installation, key_hash)
+    await actions.delete_key(installation.database, OPERATOR, owner=found.owner, key=found.id)
+    return {"id": found.id, "hash": found.hash, "deleted": True, **await _heard(installation)}
+
+
+async def _key(installation: Installation, key_hash: str) -> keys.Key:
     async with installation.database.snapshot(SYSTEM) as snapshot:
         found = await keys.find_by_hash(snapshot, key_hash)
-    if found is None:
+    if found is None or found.deleted_at is not None:
         raise keys.NoSuchKey("No key has this hash.", remedy="`bursar keys add --json` shows a key's hash.")
-    await actions.set_key_disabled(installation.database, OPERATOR, owner=found.owner, key=found.id, disabled=True)
-    return {"id": found.id, "hash": found.hash, "disabled": True}
+    return found
+
+
+async def _heard(installation: Installation) -> dict[str, Any]:
+    heard = await actions.ask_who_heard(installation.database)
+    return {"acknowledged": heard.everywhere, "acknowledged_by": heard.by, "workers": heard.of}
 
 
 async def list_nodes(installation: Installation) -> dict[str, Any]:
@@ -463,7 +513,9 @@ OPERATIONS: dict[str, Operation] = {
     "ledger.withdraw": withdraw_correction,
     "ledger.corrections": list_corrections,
     "keys.add": add_key,
+    "keys.delete": delete_key,
     "keys.disable": disable_key,
+    "keys.rotate": rotate_key,
 }
 
 
