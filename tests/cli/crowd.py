@@ -3,9 +3,9 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 CONNECTING_AT_ONCE = 200
 ANSWER_SECONDS_MAX = 60
@@ -30,9 +30,8 @@ class Client:
     request: bytes
     answers: list[Answer] = field(default_factory=list)
 
-    async def connect(self) -> Self:
+    async def connect(self) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
-        return self
 
     def begin(self) -> None:
         """All but the last byte."""
@@ -52,6 +51,11 @@ class Client:
         self.answers.append(Answer(int(first.split(" ")[1]), headers, body))
         return self.answers[-1]
 
+    async def connect_again(self) -> None:
+        """The server closes what was idle for a while."""
+        self.close()
+        await self.connect()
+
     @property
     def last(self) -> Answer:
         return self.answers[-1]
@@ -68,13 +72,23 @@ def request_of(key: str, model: str, **more: Any) -> bytes:
 
 
 async def connect(port: int, requests: Iterable[bytes]) -> Sequence[Client]:
+    clients = [Client(port, request) for request in requests]
+    await _few_at_once([client.connect for client in clients])
+    return clients
+
+
+async def connect_again(clients: Iterable[Client]) -> None:
+    await _few_at_once([client.connect_again for client in clients])
+
+
+async def _few_at_once(works: Sequence[Callable[[], Awaitable[object]]]) -> None:
     gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
 
-    async def one(request: bytes) -> Client:
+    async def one(work: Callable[[], Awaitable[object]]) -> None:
         async with gate:
-            return await Client(port, request).connect()
+            await work()
 
-    return await asyncio.gather(*(one(request) for request in requests))
+    await asyncio.gather(*(one(work) for work in works))
 
 
 async def wave(clients: Sequence[Client]) -> Counter[int]:

@@ -11,7 +11,7 @@ import pytest
 
 from bursar import activity, ledger
 from bursar.catalog import Catalog
-from bursar.gateway import Available, Caller, ConcurrencyLimits, Funds, Hold, Intent, Progress
+from bursar.gateway import Available, Caller, ConcurrencyLimits, Funds, Hold, Intent, Leases, Progress
 from bursar.kernel.clock import FixedClock
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId
 from bursar.kernel.money import Nanos, to_credits
@@ -421,6 +421,27 @@ async def test_a_request_that_ends_in_the_next_window_counts_where_it_began(at_m
     world.upstream.scripts = {"alpha": [until_tomorrow, ANSWER]}
     assert (await world.post(BODY)).status == 200
     await world.gateway.caught_up()
+    async with world.database.snapshot(SYSTEM) as snapshot:
+        began = (await ledger.limit_uses(snapshot, world.cast.owner, [key], TUESDAY))[key]
+        ended = (await ledger.limit_uses(snapshot, world.cast.owner, [key], clock.now()))[key]
+    assert (began.used, ended.used) == (COST, 0)
+
+
+async def test_a_request_whose_lease_comes_after_midnight_counts_where_it_began(
+    at_midnight: tuple[World, FixedClock], monkeypatch: pytest.MonkeyPatch
+):
+    world, clock = at_midnight
+    key = await limit(world, 2 * COST)
+    lease_more = Leases._lease_more
+
+    async def until_tomorrow(leases: Leases, purse: Any) -> None:
+        await lease_more(leases, purse)
+        clock.set(TUESDAY + timedelta(seconds=5))
+
+    monkeypatch.setattr(Leases, "_lease_more", until_tomorrow)
+    assert (await world.post(BODY)).status == 200
+    await world.gateway.caught_up()
+    assert (await world.only_generation()).created_at == TUESDAY
     async with world.database.snapshot(SYSTEM) as snapshot:
         began = (await ledger.limit_uses(snapshot, world.cast.owner, [key], TUESDAY))[key]
         ended = (await ledger.limit_uses(snapshot, world.cast.owner, [key], clock.now()))[key]
