@@ -1,7 +1,7 @@
 """Renaming an organization, its seats, and its end: who may, what is refused, what goes with it, and that races do it once."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -277,12 +277,10 @@ async def test_two_who_delete_it_at_once_delete_it_once(database: Database, cast
     assert (await recorded(database, cast.owner)).count("organization.deleted") == 1
 
 
-@pytest.mark.parametrize("what", ["grant", "purchase", "key", "member", "move"])
-async def test_what_comes_while_it_is_deleted_is_there_first_or_refused_and_never_lost(
-    database: Database, cast: Cast, checker: KeyChecker, what: str
-):
-    """Credits, keys and members never end up in an organization that is no more, but for a payment, which is told."""
-    await settle(database, cast)
+async def comers(
+    database: Database, cast: Cast, checker: KeyChecker
+) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
+    """What may come to an organization at the wrong moment: each brings 5 credits, a key or a member."""
     await grant(database, OwnerId(cast.member.id), 5)
     purchase, move = new_purchase_id(database.clock.now()), new_credit_move_id(database.clock.now())
     await actions.start_purchase(
@@ -298,7 +296,7 @@ async def test_what_comes_while_it_is_deleted_is_there_first_or_refused_and_neve
         public_url="https://bursar.example",
         support_email=None,
     )
-    verbs = {
+    return {
         "grant": lambda: grant(database, cast.owner, 5),
         "purchase": lambda: actions.receive_event(
             database, SANDBOX, *SANDBOX.event(EventKind.PAID, purchase, credits_(5))
@@ -311,6 +309,15 @@ async def test_what_comes_while_it_is_deleted_is_there_first_or_refused_and_neve
         ),
         "move": lambda: actions.answer_credit_move(database, OPERATOR, move=move, answer=actions.Answer.CARRY_OUT),
     }
+
+
+@pytest.mark.parametrize("what", ["grant", "purchase", "key", "member", "move"])
+async def test_what_comes_while_it_is_deleted_is_there_first_or_refused_and_never_lost(
+    database: Database, cast: Cast, checker: KeyChecker, what: str
+):
+    """Credits, keys and members never end up in an organization that is no more, but for a payment, which is told."""
+    await settle(database, cast)
+    verbs = await comers(database, cast, checker)
     deleted, came = await at_once(delete(database, cast), verbs[what]())
     left = (await balance(database, cast.owner)).total
     async with database.snapshot(SYSTEM) as snapshot:
@@ -327,6 +334,30 @@ async def test_what_comes_while_it_is_deleted_is_there_first_or_refused_and_neve
     else:
         assert isinstance(deleted, CreditsLeft)
         assert left == credits_(5)
+    await require_right(database)
+
+
+@pytest.mark.parametrize("what", ["grant", "purchase", "key", "member", "move"])
+async def test_what_comes_while_a_deletion_is_not_committed_yet_waits_and_is_refused(
+    database: Database, cast: Cast, checker: KeyChecker, what: str
+):
+    verbs = await comers(database, cast, checker)
+    async with database.begin(SYSTEM) as tx:
+        await organizations.delete(tx, await organizations.get_locked(tx, cast.acme.id))
+        task = asyncio.create_task(at_once(verbs[what]()))
+        await asyncio.sleep(0.15)
+        assert not task.done()
+    (came,) = await task
+    if what == "purchase":
+        assert came.state is payments.PurchaseState.PAID
+        assert (await balance(database, cast.owner)).total == credits_(15)
+        assert "purchase.paid" in await recorded(database, cast.owner)
+    else:
+        assert isinstance(came, actions.CannotMove if what == "move" else NotFound)
+        assert (await balance(database, cast.owner)).total == credits_(10)
+        async with database.snapshot(SYSTEM) as snapshot:
+            assert await keys.list_keys(snapshot, cast.owner) == []
+            assert await organizations.list_members(snapshot, cast.acme.id) == []
     await require_right(database)
 
 
