@@ -218,7 +218,8 @@ async def test_everything_goes_with_it_is_announced_and_answers_as_if_it_had_nev
         ("organization", cast.acme.id),
     }
     async with database.snapshot(SYSTEM) as snapshot:
-        assert await organizations.find_by_slug(snapshot, "acme") is None
+        for name in ("acme", cast.acme.id):
+            assert await organizations.find_by_slug(snapshot, name) is None
         assert await organizations.list_organizations(snapshot) == []
         assert await organizations.list_of_user(snapshot, cast.admin.id) == []
         assert await organizations.find_role(snapshot, cast.acme.id, cast.admin.id) is None
