@@ -184,6 +184,14 @@ async def test_a_forgotten_password_is_replaced_by_mail_which_ends_sessions_and_
     assert (await browser.sign_in(ana.email, NEW_PASSWORD)).status_code == 303
 
 
+@pytest.mark.parametrize("email", ["", "x" * 50_000, "an\x00a@example.com", "böse@example.com\r\nBcc: a@b"])
+async def test_whatever_is_typed_as_an_address_is_answered_alike(house, email):
+    response = await house.browser().send("/forgot-password", "/forgot-password", email=email)
+    assert response.headers["location"] == "/check-mail"
+    assert all(len(line) < 4096 for line in response.headers.get_list("set-cookie"))
+    assert await house.mails() == []
+
+
 async def test_a_reset_asked_for_by_a_stranger_changes_nothing_until_its_link_is_used(house, ana):
     own = await house.signed_in(ana)
     await house.browser().send("/forgot-password", "/forgot-password", email=ana.email)

@@ -23,7 +23,7 @@ from bursar.identity._links import (
     spend_links_of,
 )
 from bursar.identity._passwords import Passwords
-from bursar.identity._rules import normalize_email, require_email, require_name, require_password
+from bursar.identity._rules import EMAIL_CHARACTERS_MAX, normalize_email, require_email, require_name, require_password
 from bursar.identity._second_factors import (
     SecondFactor,
     SecondFactorOn,
@@ -72,6 +72,7 @@ from bursar.identity._users import (
 )
 
 __all__ = [
+    "EMAIL_CHARACTERS_MAX",
     "LINK_LIFETIME",
     "NOBODY",
     "PROVED_FOR",

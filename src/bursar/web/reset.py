@@ -3,6 +3,7 @@
 from starlette.responses import Response
 
 from bursar import actions
+from bursar.identity import EMAIL_CHARACTERS_MAX
 from bursar.kernel.errors import TooMany
 from bursar.web._context import Visit
 from bursar.web._pages import own_path, render
@@ -16,7 +17,7 @@ async def show(visit: Visit) -> Response:
 
 async def send(visit: Visit) -> Response:
     parts = visit.site.parts
-    email = visit.form.get("email", "").strip()
+    email = visit.form.get("email", "").strip()[:EMAIL_CHARACTERS_MAX]
     try:
         await actions.request_reset(
             parts.database,
