@@ -6,7 +6,7 @@ import pytest
 
 from bursar import actions
 from bursar.access import Actor
-from bursar.identity import PROVED_FOR, SEEN_EVERY, SESSION_IDLE_LIFETIME, SESSION_LIFETIME
+from bursar.identity import PROVED_FOR, SEEN_EVERY, SESSION_IDLE_LIFETIME, SESSION_LIFETIME, SESSIONS_MAX
 from bursar.storage import SYSTEM
 from bursar.web._agents import device
 from tests.web.cast import PASSWORD, House, hidden_fields, text_of
@@ -138,3 +138,14 @@ async def test_the_operator_signs_somebody_out_everywhere(house, ana, sam):
     _, count = await actions.sign_out_user(house.database, Actor.operator(), email="ANA@example.com")
     assert count == 2
     assert [await is_in(each) for each in (*both, stranger)] == [False, False, True]
+
+
+async def test_one_session_too_many_ends_the_one_that_was_not_used_for_longest(house, fixed_clock, ana, sam):
+    first, stranger = await signed_in(house, ana, LINUX), await signed_in(house, sam, EDGE)
+    for _ in range(SESSIONS_MAX - 1):
+        fixed_clock.advance(timedelta(seconds=1))
+        last = await signed_in(house, ana, PHONE)
+    assert [await is_in(each) for each in (first, last, stranger)] == [True, True, True]
+    fixed_clock.advance(timedelta(seconds=1))
+    await signed_in(house, ana, PHONE)
+    assert [await is_in(each) for each in (first, last, stranger)] == [False, True, True]

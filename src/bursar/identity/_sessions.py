@@ -17,6 +17,8 @@ SESSION_LIFETIME = timedelta(days=14)
 """However much it is used."""
 SESSION_IDLE_LIFETIME = timedelta(days=3)
 """Without being used: from Friday evening to Monday morning, and no longer."""
+SESSIONS_MAX = 50
+"""Of one person; one more ends the one that was not used for longest."""
 SEEN_EVERY = timedelta(minutes=5)
 """How exactly it is known when a session was last used; each request would be a write otherwise."""
 PROVED_FOR = timedelta(minutes=15)
@@ -64,6 +66,13 @@ async def open_session(tx: Tx, user: UserId, *, address: str | None, user_agent:
             user_agent=(user_agent or "")[:300] or None,
         )
     )
+    newest = (
+        select(_sessions.c.id)
+        .where(_sessions.c.user_id == user)
+        .order_by(_sessions.c.seen_at.desc(), _sessions.c.id.desc())
+        .limit(SESSIONS_MAX)
+    )
+    await tx.execute(delete(_sessions).where(_sessions.c.user_id == user, _sessions.c.id.not_in(newest)))
     return token
 
 
