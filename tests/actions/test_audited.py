@@ -279,6 +279,15 @@ async def test_an_event_says_who_where_and_what_was_before_and_after(world: Worl
     assert renamed.details == {"name": Change("app", "other")}
 
 
+async def test_events_of_one_transaction_stand_in_the_order_they_were_recorded(fixed_database: Database):
+    owner, names = OwnerId("org_1"), [f"key_{number}" for number in range(30)]
+    async with fixed_database.begin(SYSTEM) as tx:
+        for name in names:
+            await audit.record(tx, Actor.system(), owner, "key.created", name)
+    async with fixed_database.snapshot(SYSTEM) as snapshot:
+        assert [event.subject for event in reversed(await audit.list_events(snapshot, owner))] == names
+
+
 async def test_what_makes_an_operator_stands_in_the_installations_own_log(database: Database):
     url = await actions.invite_operator(database, public_url="https://bursar.test")
     assert url is not None

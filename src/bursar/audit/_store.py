@@ -5,16 +5,30 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from bursar.access import Actor, ActorKind
 from bursar.audit import tables
-from bursar.kernel.ids import SYSTEM_OWNER, EventId, KeyId, OwnerId, UserId, event_floor, is_id, new_event_id
+from bursar.kernel.ids import (
+    SYSTEM_OWNER,
+    EventId,
+    KeyId,
+    OwnerId,
+    UserId,
+    event_floor,
+    event_id_after,
+    is_id,
+    new_event_id,
+)
 from bursar.kernel.paging import PAGE_ITEMS_DEFAULT, Cursor, Page, page_of
 from bursar.storage import Snapshot, Tx
 
 _events = tables.audit_events
+
+_last: WeakKeyDictionary[Tx, EventId] = WeakKeyDictionary()
+"""The last event of each transaction that is open: those of one transaction sort as they were recorded."""
 
 Detail = str | int | bool | None
 ACTORS_MAX = 200
@@ -84,10 +98,12 @@ class EventFilter:
 async def record(tx: Tx, actor: Actor, owner: OwnerId, action: str, subject: str, **details: Detail | Change) -> None:
     """In the transaction that changes something. `action` is noun and verb ("key.created"), `subject` an id, `details` what it was
     about, with a `Change` where something was different before. What looks like one of our secrets is left out."""
+    last = _last.get(tx)
+    event = _last[tx] = new_event_id(tx.now) if last is None else event_id_after(last, tx.now)
     await tx.execute(
         _events.insert().values(
             owner_id=owner,
-            id=new_event_id(tx.now),
+            id=event,
             at=tx.now,
             action=action,
             subject=subject,

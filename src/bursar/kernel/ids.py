@@ -69,7 +69,10 @@ _randomness = _Randomness()
 
 def _ulid(at: datetime, random: int | None = None) -> str:
     milliseconds = (at - _EPOCH) // _MILLISECOND  # exactly: a float of seconds puts some moments a millisecond early
-    number = (milliseconds << 80) | (_randomness.eighty_bits() if random is None else random)
+    return _text((milliseconds << 80) | (_randomness.eighty_bits() if random is None else random))
+
+
+def _text(number: int) -> str:
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
@@ -99,6 +102,17 @@ def new_transfer_id(at: datetime) -> TransferId:
 
 def new_event_id(at: datetime) -> EventId:
     return EventId(f"evt_{_ulid(at)}")
+
+
+def event_id_after(earlier: EventId, at: datetime) -> EventId:
+    """A new one that sorts after `earlier`, also within its millisecond."""
+    made = new_event_id(at)
+    if made > earlier:
+        return made
+    number = 0
+    for character in earlier[-_LENGTH:]:
+        number = number * len(_ALPHABET) + _ALPHABET.index(character)
+    return EventId(f"evt_{_text(number + 1)}")
 
 
 def new_message_id(at: datetime) -> MessageId:
