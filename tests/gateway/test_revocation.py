@@ -28,7 +28,8 @@ pytestmark = pytest.mark.anyio
 BODY = {"model": "acme/prime", "messages": [{"role": "user", "content": "Hi"}]}
 STREAM = json.dumps({**BODY, "stream": True}).encode()
 WHOLE = json.dumps(BODY).encode()
-CUT_SECONDS_MAX = 2.0
+CUT_SECONDS_MAX = 5.0
+"""The bound is 2 s: `tests/cli/test_revocation.py` measures it. Here a machine that does much else must not matter."""
 
 Deed = Callable[[World, Key], Awaitable[Any]]
 
