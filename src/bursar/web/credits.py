@@ -98,7 +98,7 @@ async def ask_move(visit: Visit) -> Response:
         return await _page(visit, wrong.status, move_errors={field: wrong.sentence})
     except Conflict as cannot:
         return await _page(visit, cannot.status, move_errors={"form": f"{cannot.sentence} {cannot.remedy}"})
-    return redirect(visit, f"{visit.base}/credits#move", "The operator was asked. Nothing moves until they answer.")
+    return redirect(visit, f"{visit.base}/credits", "The operator was asked. Nothing moves until they answer.")
 
 
 async def withdraw_move(visit: Visit) -> Response:
@@ -110,8 +110,8 @@ async def withdraw_move(visit: Visit) -> Response:
             visit.site.parts.database, visit.actor, owner=visit.owner, move=CreditMoveId(move)
         )
     except MoveAnswered as late:
-        return redirect(visit, f"{visit.base}/credits#move", late.sentence, "info")
-    return redirect(visit, f"{visit.base}/credits#move", "The request is withdrawn.")
+        return redirect(visit, f"{visit.base}/credits", late.sentence, "info")
+    return redirect(visit, f"{visit.base}/credits", "The request is withdrawn.")
 
 
 async def _page(
