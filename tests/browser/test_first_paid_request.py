@@ -78,7 +78,7 @@ def walk(page: Page, server: RunningServer, email: str, slug: str, *, scripts: b
     expect(page.locator(".b-balance")).to_contain_text("$25.00")
 
     page.goto(f"/orgs/{slug}/keys")
-    page.get_by_label("Name", exact=True).fill("my laptop")
+    page.locator("#create").get_by_label("Name", exact=True).fill("my laptop")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("You will not see it again")).to_be_visible()
     found = re.search(r"sk-bursar-v1-[\w-]{51}", page.content())
