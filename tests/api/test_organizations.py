@@ -64,6 +64,16 @@ async def test_a_person_creates_organizations_and_lists_theirs(api: Api):
     assert (acme["id"], acme["name"]) == (cast.acme.id, "Acme Robotics")
 
 
+async def test_a_body_that_is_no_text_is_400(api: Api):
+    headers = {
+        "authorization": f"Bearer {await key_of(api, api.world.cast.stranger)}",
+        "content-type": "application/json",
+    }
+    for body in (b"\xff", b"{", b"[]"):
+        answer = await api.client.post("/api/v1/organizations", headers=headers, content=body)
+        assert answer.status_code == 400, (body, answer.text)
+
+
 async def test_an_organization_that_is_created_twice_under_one_name_is_one(api: Api):
     key = await key_of(api, api.world.cast.stranger)
     body = {"name": "Sasha Labs", "slug": "labs"}

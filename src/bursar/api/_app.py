@@ -135,6 +135,8 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         answer = _answer(WrongMethod(f"{request.method} is not allowed here.", remedy=remedy))
         answer.headers["allow"] = _methods_of(request) or (error.headers or {}).get("allow", "GET")
         return answer
+    if error.status_code == 400:
+        return _answer(InvalidParameter("body: it is not JSON in UTF-8."))
     return _answer(NoSuchRoute("Resource not found.", remedy="GET /api/v1/openapi.json lists what there is."))
 
 

@@ -1,10 +1,11 @@
 """`/audit-events`: who changed what, for machines that keep it elsewhere. Our own: OpenRouter has none."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AfterValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from starlette.responses import Response
 
 from bursar import reports
@@ -21,21 +22,27 @@ from bursar.storage import Database, Scope
 PAGE_EVENTS_MAX = 100
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError("a time needs its zone, as in 2026-11-01T00:00:00Z")
+def _moment(text: Any) -> Any:
+    """In UTC; what lies before all events or far ahead is as near as an id can tell."""
+    if not isinstance(text, str):
+        return text
+    if not _TIME.match(text):
+        raise ValueError("write a time with its zone, like 2026-11-01T00:00:00Z")
     try:
-        moment = moment.astimezone(UTC)
+        return max(datetime.fromisoformat(text.upper()).astimezone(UTC), _EARLIEST)
     except OverflowError:
-        raise ValueError("that time is too far away") from None
-    if not 1970 <= moment.year < 9_000:
-        raise ValueError("that time is too far away")
-    return moment
+        return _EARLIEST if text.startswith("0") else _LATEST
+    except ValueError:
+        raise ValueError("there is no such time") from None
 
 
-Moment = Annotated[datetime | None, AfterValidator(_utc)]
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(_moment),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+]
 
 
 def router(database: Database, managed: Any) -> APIRouter:
