@@ -422,6 +422,8 @@ class Server:
         """Whether requests should be sent here."""
         if self.gateway.is_draining:
             return "stopping"
+        if isinstance(self._funds, JournalFunds) and self._funds.is_forgotten:
+            return "blind"
         database = self.installation.database
         return "blind" if database.clock.monotonic() - database.heard_at > ledger.BLIND_SECONDS else "ready"
 

@@ -208,19 +208,53 @@ async def test_a_lease_that_nobody_used_for_a_while_goes_back(scripted: Callable
     assert await world.books_are_right() == 2 * COST
 
 
-async def test_a_worker_that_was_forgotten_admits_nothing(scripted: Callable[..., Any], tmp_path: Path):
-    world = await scripted([ANSWER], catalog=ALONE)
+async def test_a_worker_that_was_forgotten_though_it_lives_admits_nothing_until_what_runs_has_ended_and_then_begins_anew(
+    scripted: Callable[..., Any], tmp_path: Path
+):
+    arrived, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def silence() -> None:
+        arrived.set()
+        await goes_on.wait()
+
+    world = await scripted(
+        [chunk("Hi"), silence, chunk(" there", finish="stop"), chunk(usage=usage(5, 2))], catalog=ALONE
+    )
     worker = Worker(world, tmp_path)
     await worker.start()
-    assert (await world.post(BODY)).status == 200
-    await worker.funds.caught_up()
+    streaming = asyncio.ensure_future(world.post(STREAM))
+    await arrived.wait()
+    world.upstream.scripts = {"alpha": [ANSWER]}
     async with world.database.begin(SYSTEM) as tx:
         await ledger.forget_worker(tx, WorkerId("w1"), alive_within=timedelta(0), even_if_alive=True)
+    for _ in range(2):
+        await worker.funds.tend()
+        refused = await world.post(BODY)
+        assert refused.status == 503
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+    assert (worker.funds.is_forgotten, await leased(world)) == (True, 0)
+    goes_on.set()
+    assert (await streaming).status == 200
+    await worker.funds.caught_up()
     await worker.funds.tend()
-    refused = await world.post(BODY)
-    assert refused.status == 503
-    assert 1 <= int(refused.headers["retry-after"]) <= 30
-    assert await world.books_are_right() == COST
+    assert not worker.funds.is_forgotten
+    assert (await world.post(BODY)).status == 200
+    await worker.stop()
+    assert await leased(world) == 0
+    assert await world.books_are_right() >= COST
+
+
+async def test_a_worker_that_was_blind_and_applies_again_spends_nothing_before_it_knows_that_it_was_not_forgotten(
+    working: Any,
+):
+    world, worker = await working([ANSWER])
+    assert (await world.post(BODY)).status == 200
+    await worker.funds.caught_up()
+    worker.leases.heard_at -= 1_000
+    worker.leases.answered()
+    assert (await world.post(BODY)).status == 503
+    await worker.funds.tend()
+    assert (await world.post(BODY)).status == 200
 
 
 async def test_a_worker_that_was_forgotten_and_asks_for_more_before_it_is_told_is_503_too(

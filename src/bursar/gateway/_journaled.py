@@ -236,10 +236,27 @@ class JournalFunds:
             self._leases.heard()
             await self._leases.return_idle()
         else:
+            await self._begin_anew()
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it admits nothing because the operator gave it up, wrongly."""
+        return self._leases.is_forgotten
+
+    async def _begin_anew(self) -> None:
+        """A worker that lives though it was forgotten registers again, as a start would, once nothing runs that was held from the leases
+        which went back, and everything of it is applied."""
+        if not self._leases.is_forgotten:
             _log.critical(
-                "this worker was forgotten (bursar nodes forget); it admits nothing until it is started again"
+                "this worker was forgotten (bursar nodes forget), but lives: it begins anew when nothing runs"
             )
             self._leases.forgotten()
+        if not (self._owed or self._open) and self._leases.is_quiet:
+            async with self._database.begin(SYSTEM) as tx:
+                await ledger.register_worker(tx, self.worker, self._database.node, self._host)
+                await ledger.return_all(tx, self.worker)
+            self._leases.start_over()
+            _log.warning("this worker, which had been forgotten, serves again")
 
     async def close(self) -> None:
         """After the last request: applies what is owed, for as long as the database takes it, and gives every lease back. Whatever cannot
@@ -359,7 +376,7 @@ class JournalFunds:
             self._taken.pop(row.id, None)
         self._counts.batches[len(batch)] += 1
         self._watermark, self._unsure = last, None
-        self._leases.heard()
+        self._leases.answered()
         self._readers = [each for each in self._readers if not _is_told(each, last)]
         oldest = next(iter(self._open.values()), None)
         self._journal.truncate(last if oldest is None else min(last, oldest - 1))

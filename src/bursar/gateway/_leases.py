@@ -73,7 +73,8 @@ class Leases:
         self._limit_changes = 0
         self._reading: dict[OwnerId, asyncio.Task[Mapping[str, Limit]]] = {}
         self._givers: set[asyncio.Task[None]] = set()
-        self._is_forgotten = False
+        self.is_forgotten = False
+        """The operator gave this worker's leases back to their owners: nothing of them may be spent until `start_over`."""
         self.heard_at = clock.monotonic()
         """When the database last answered, in monotonic seconds."""
         database.changes.subscribe("limit", self._on_limit)
@@ -82,16 +83,43 @@ class Leases:
             database.changes.subscribe(RETURNED, self._on_returned)
 
     def heard(self) -> None:
-        """The database answered just now."""
+        """The database answered just now, and this worker is not forgotten."""
         self.heard_at = self._clock.monotonic()
 
+    def answered(self) -> None:
+        """The database answered just now. Who was blind may have been forgotten meanwhile: such a one serves again after `heard` only."""
+        if not self._is_blind:
+            self.heard()
+
     def forgotten(self) -> None:
-        """The operator gave this worker's leases back to their owners: nothing of them may be spent."""
-        self._is_forgotten = True
+        """From now on nothing is taken."""
+        self.is_forgotten = True
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no request has anything of a purse, or waits for some, and nothing is on its way from or to the database."""
+        return not any(
+            purse.held or purse.wanted or purse.refilling is not None or purse.is_returning
+            for purse in self._purses.values()
+        )
+
+    def start_over(self) -> None:
+        """With empty purses, after the worker registered again. Only while `is_quiet`."""
+        for purse in self._purses.values():
+            purse.free = purse.left = purse.parked = 0
+            purse.unsure = purse.returning = None
+        self.is_forgotten = False
+        self.heard()
+
+    @property
+    def _is_blind(self) -> bool:
+        return self._clock.monotonic() - self.heard_at > self._sizes.blind_seconds
 
     def require_sight(self) -> None:
-        """Raises `Unavailable` when the database has been silent for the blind time."""
-        if self._is_forgotten or self._clock.monotonic() - self.heard_at > self._sizes.blind_seconds:
+        """Raises `Unavailable` when the database has been silent for the blind time, or the worker was forgotten."""
+        if self.is_forgotten:
+            raise Unavailable("This worker was given up for lost; it begins anew in a moment.", retry_after_seconds=5)
+        if self._is_blind:
             raise Unavailable("The database cannot be reached.", retry_after_seconds=5)
 
     async def take(self, owner: OwnerId, amount: int, subjects: Iterable[str], at: datetime) -> Sequence[Purse]:
@@ -354,7 +382,7 @@ class Leases:
             if not self._alone:
                 await tx.announce(RETURNED, purse.source.name)
         purse.returning = None
-        self.heard()
+        self.answered()
 
     def _spawn_return(self, purse: Purse, keep: int = 0) -> None:
         purse.park(keep)
