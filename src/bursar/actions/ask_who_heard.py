@@ -33,6 +33,7 @@ async def ask_who_heard(database: Database) -> Acknowledged:
     """
     if database.dialect == "sqlite":
         return Acknowledged(1, 1)
+    begun = database.clock.monotonic()
     try:
         async with database.begin(SYSTEM) as tx:
             asked_at = await tx.database_time()
@@ -40,7 +41,7 @@ async def ask_who_heard(database: Database) -> Acknowledged:
         for _ in range(int(ASK_SECONDS / LOOK_SECONDS)):
             async with database.snapshot(SYSTEM) as snapshot:
                 heard = await ledger.count_heard(snapshot, asked_at)
-            if heard.by >= heard.of:
+            if heard.by >= heard.of or database.clock.monotonic() - begun > ASK_SECONDS:
                 break
             await asyncio.sleep(LOOK_SECONDS)
     except BursarError:
