@@ -264,3 +264,19 @@ async def test_what_one_process_does_at_a_time_passes_on_when_it_lets_go_or_is_s
         assert await storage.hold(database, "jobs", keep=timedelta(seconds=60))
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_change_that_comes_together_with_the_stop_does_not_keep_a_process(
+    postgres_database: Database, turns: int
+):
+    for _ in range(3):
+        knocked = asyncio.Event()
+        looking = asyncio.create_task(following._look_forever(postgres_database, knocked))
+        await asyncio.sleep(following.POLL_SECONDS / 3)  # it has looked, and waits
+        knocked.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        looking.cancel()
+        done, _ = await asyncio.wait([looking], timeout=5 * following.POLL_SECONDS)
+        assert done, "the cancellation was lost"

@@ -121,10 +121,11 @@ class Jobs:
                 _log.warning("the outbox waits: %s", error.sentence)
             except Exception:  # noqa: BLE001 - a loop that ends would stop all mail without a word
                 _log.exception("the outbox failed")
-            try:
-                await asyncio.wait_for(self._wake.wait(), OUTBOX_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    OUTBOX_SECONDS
+                ):  # `wait_for` swallows a cancellation that comes with the message
+                    await self._wake.wait()
 
     async def _check(self) -> None:
         wait: float = CHECK_SECONDS_FIRST  # seconds, not money

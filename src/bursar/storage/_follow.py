@@ -6,6 +6,7 @@ time to look. Without it, because the connection that listens was lost, looking 
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, cast, delete, func, select
@@ -52,10 +53,11 @@ async def _look_forever(database: Database, knocked: asyncio.Event) -> None:
             _log.warning("could not read the changes of other processes: %s", error.sentence)
         except Exception:  # noqa: BLE001 - a node that stopped listening would honour revoked keys for ever
             _log.exception("could not read the changes of other processes")
-        try:
-            await asyncio.wait_for(knocked.wait(), POLL_SECONDS)
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                POLL_SECONDS
+            ):  # `wait_for` swallows a cancellation that comes together with the knock
+                await knocked.wait()
 
 
 async def _listen_forever(database: Database, knocked: asyncio.Event) -> None:
