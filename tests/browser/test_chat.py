@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, cookies_of, open_page
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -23,22 +23,9 @@ def server() -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def cookies(server: RunningServer, browser: Browser) -> dict[str, list]:
     """Each signed in once, by their one-time link."""
-    found = {}
-    for role in ("admin", "member"):
-        with open_page(browser, base_url=server.base_url) as page:
-            page.goto(server.user(role)["sign_in_url"])
-            page.get_by_role("button", name=re.compile("Sign in")).click()
-            expect(page).to_have_url(re.compile("/overview"))
-            found[role] = page.context.cookies()
-    return found
+    return {role: cookies_of(browser, server, role) for role in ("admin", "member")}
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from bursar.web._door import Entry, PageRoute
 from bursar.web._routes import ROUTES
 from tests.cli.support import ask
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, cookies_of, open_page
 from tests.support.scale import is_proving
 from tests.support.server import RunningServer
 
@@ -41,21 +41,8 @@ def server() -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def cookies(server: RunningServer, browser: Browser) -> dict[str, list]:
-    found: dict[str, list] = {"nobody": []}
-    for role in ("admin", "operator"):
-        with open_page(browser, base_url=server.base_url) as page:
-            page.goto(server.user(role)["sign_in_url"])
-            page.get_by_role("button", name=re.compile("Sign in")).click()
-            expect(page).to_have_url(re.compile("/overview"))
-            found[role] = page.context.cookies()
-    return found
+    return {"nobody": [], **{role: cookies_of(browser, server, role) for role in ("admin", "operator")}}
 
 
 @pytest.fixture(scope="module")

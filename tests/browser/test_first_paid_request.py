@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, open_page
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -17,12 +17,6 @@ pytestmark = pytest.mark.browser
 def server() -> Iterator[RunningServer]:
     with RunningServer(args=["--pace", "0"]) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 def printed_link(server: RunningServer, email: str) -> str:

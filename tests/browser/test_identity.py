@@ -8,7 +8,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, open_page, sign_in
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -22,18 +22,6 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-def enter(page: Page, server: RunningServer, role: str) -> None:
-    page.goto(server.user(role)["sign_in_url"])
-    page.get_by_role("button", name=re.compile("Sign in")).click()
-    expect(page).to_have_url(re.compile("/overview"))
-
-
 def looks_right(page: Page, path: str) -> None:
     assert axe(page) == [], path
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
@@ -42,7 +30,7 @@ def looks_right(page: Page, path: str) -> None:
 def test_somebody_sets_up_a_second_factor_and_signs_in_with_it(server: RunningServer, browser: Browser):
     with open_page(browser, base_url=server.base_url) as page:
         errors = console_errors(page)
-        enter(page, server, "member")
+        sign_in(page, server, "member")
         page.goto("/settings/preferences")
         page.get_by_role("link", name="Choose one").click()
         expect(page.locator('input[name="password"]')).to_have_attribute("type", "password")
@@ -97,5 +85,5 @@ def test_pages_of_ones_own_security_are_accessible_quiet_and_as_wide_as_their_wi
                         page.goto(path)
                         looks_right(page, f"{path} {scheme} {width}")
             if paths is signed_out:
-                enter(page, server, "admin")
+                sign_in(page, server, "admin")
         assert errors == []

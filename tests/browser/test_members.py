@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, open_page
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -24,12 +24,6 @@ _numbers = count(1)
 def server() -> Iterator[RunningServer]:
     with RunningServer(args=["--pace", "0"]) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 class Hand(Protocol):

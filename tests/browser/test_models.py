@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, cookies_of, open_page
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -23,18 +23,8 @@ def server() -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def cookies(server: RunningServer, browser: Browser) -> list:
-    with open_page(browser, base_url=server.base_url) as page:
-        page.goto(server.user("member")["sign_in_url"])
-        page.get_by_role("button", name=re.compile("Sign in")).click()
-        expect(page).to_have_url(re.compile("/overview"))
-        return page.context.cookies()
+    return cookies_of(browser, server, "member")
 
 
 def rows(page: Page):

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from bursar.cli._main import _operate
-from tests.support.browser import axe, console_errors, open_browser, open_page
+from tests.support.browser import axe, console_errors, cookies_of, open_page
 from tests.support.server import RunningServer
 
 pytestmark = pytest.mark.browser
@@ -35,22 +35,9 @@ def operate(server: RunningServer, operation: str, **arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def cookies(server: RunningServer, browser: Browser) -> dict[str, list]:
     """Of the admin and of the operator."""
-    found = {}
-    for role in ("admin", "operator"):
-        with open_page(browser, base_url=server.base_url) as page:
-            page.goto(server.user(role)["sign_in_url"])
-            page.get_by_role("button", name=re.compile("Sign in")).click()
-            expect(page).to_have_url(re.compile("/overview"))
-            found[role] = page.context.cookies()
-    return found
+    return {role: cookies_of(browser, server, role) for role in ("admin", "operator")}
 
 
 def switcher(page: Page):

@@ -4,13 +4,16 @@ While a browser of this kind is open, its thread has a running event loop, so te
 same process meanwhile. Give the `browser` fixture module scope, and keep asynchronous tests out of modules that use it.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Cookie, Page, expect, sync_playwright
+
+from tests.support.server import RunningServer
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -68,6 +71,20 @@ def open_page(
         yield context.new_page()
     finally:
         context.close()
+
+
+def sign_in(page: Page, server: RunningServer, role: str) -> None:
+    """By the one-time link of the demo's first person with that role; it works once."""
+    page.goto(server.user(role)["sign_in_url"])
+    page.get_by_role("button", name=re.compile("Sign in")).click()
+    expect(page).to_have_url(re.compile("/overview"))
+
+
+def cookies_of(browser: Browser, server: RunningServer, role: str) -> list[Cookie]:
+    """Of that person, signed in: for contexts that begin there."""
+    with open_page(browser, base_url=server.base_url) as page:
+        sign_in(page, server, role)
+        return page.context.cookies()
 
 
 def console_errors(page: Page) -> list[str]:
