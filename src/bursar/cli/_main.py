@@ -49,6 +49,10 @@ Port = Annotated[
     int | None, typer.Option("--port", help="The port to listen on; 0 takes a free one.", show_default=False)
 ]
 Host = Annotated[str | None, typer.Option("--host", help="The address to listen on.", show_default=False)]
+OfOrganization = Annotated[str, typer.Option("--organization", help="The organization's slug.")]
+Email = Annotated[str, typer.Option("--email")]
+RoleName = Annotated[str, typer.Option("--role", help="admin or member.")]
+User = Annotated[str | None, typer.Option("--user", help="A person's e-mail address.", show_default=False)]
 Organization = Annotated[
     str | None, typer.Option("--organization", help="The organization's slug.", show_default=False)
 ]
@@ -193,7 +197,7 @@ def restore(
 
 @users.command("add", epilog=_example("bursar users add --email ana@example.com --name 'Ana Ruiz'"))
 def users_add(
-    email: Annotated[str, typer.Option("--email")],
+    email: Email,
     name: Annotated[str, typer.Option("--name")],
     verified: Annotated[bool, typer.Option("--verified", help="You vouch for the address.")] = False,
     operator: Annotated[bool, typer.Option("--operator", help="Make the person an operator.")] = False,
@@ -211,7 +215,7 @@ def users_add(
 
 @users.command("reset", epilog=_example("bursar users reset --email ana@example.com"))
 def users_reset(
-    email: Annotated[str, typer.Option("--email")],
+    email: Email,
     second_factor: Annotated[
         bool, typer.Option("--second-factor", help="Instead: turn off the second factor of somebody who lost it.")
     ] = False,
@@ -234,9 +238,7 @@ def users_reset(
 
 
 @users.command("sign-out", epilog=_example("bursar users sign-out --email ana@example.com"))
-def users_sign_out(
-    email: Annotated[str, typer.Option("--email")], data_dir: DataDir = None, as_json: Json = False
-) -> None:
+def users_sign_out(email: Email, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Sign a person out everywhere, at once. API keys go on working."""
     result = _operate(data_dir, as_json, "users.sign_out", email=email)
     answer(result, as_json=as_json, text=f"{result['email']} is signed out: sessions ended {result['sessions_ended']}.")
@@ -324,9 +326,9 @@ def organizations_settle(
     "add", epilog=_example("bursar members add --organization acme --email tomas@example.com --role member")
 )
 def members_add(
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
-    email: Annotated[str, typer.Option("--email")],
-    role: Annotated[str, typer.Option("--role", help="admin or member.")] = "member",
+    organization: OfOrganization,
+    email: Email,
+    role: RoleName = "member",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -337,7 +339,7 @@ def members_add(
 
 @members.command("list", epilog=_example("bursar members list --organization acme"))
 def members_list(
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    organization: OfOrganization,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -354,8 +356,8 @@ def members_list(
 )
 def members_invite(
     addresses: Annotated[str, typer.Argument(help="E-mail addresses, separated by commas.")],
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
-    role: Annotated[str, typer.Option("--role", help="admin or member.")] = "member",
+    organization: OfOrganization,
+    role: RoleName = "member",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -367,7 +369,7 @@ def members_invite(
 
 @members.command("revoke", epilog=_example("bursar members revoke --organization acme --email nora@example.com"))
 def members_revoke(
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
+    organization: OfOrganization,
     email: Annotated[str, typer.Option("--email", help="Who was invited.")],
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -381,9 +383,9 @@ def members_revoke(
     "role", epilog=_example("bursar members role --organization acme --email tomas@example.com --role admin")
 )
 def members_role(
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
-    email: Annotated[str, typer.Option("--email")],
-    role: Annotated[str, typer.Option("--role", help="admin or member.")],
+    organization: OfOrganization,
+    email: Email,
+    role: RoleName,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -394,8 +396,8 @@ def members_role(
 
 @members.command("remove", epilog=_example("bursar members remove --organization acme --email tomas@example.com"))
 def members_remove(
-    organization: Annotated[str, typer.Option("--organization", help="The organization's slug.")],
-    email: Annotated[str, typer.Option("--email")],
+    organization: OfOrganization,
+    email: Email,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -412,7 +414,7 @@ def credits_grant(
     amount: Annotated[str, typer.Option("--amount", help="Credits, like 25 or 0.50; 1 credit is 1 USD.")],
     reason: Annotated[str, typer.Option("--reason", help="Stands in the statement and the audit log.")],
     organization: Organization = None,
-    user: Annotated[str | None, typer.Option("--user", help="A person's e-mail address.", show_default=False)] = None,
+    user: User = None,
     transfer: Annotated[
         str | None,
         typer.Option(
@@ -523,7 +525,7 @@ def ledger_correct(
         str | None, typer.Option("--amount", help="Credits; all that is left of the transfer unless given.")
     ] = None,
     organization: Organization = None,
-    user: Annotated[str | None, typer.Option("--user", help="A person's e-mail address.", show_default=False)] = None,
+    user: User = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
