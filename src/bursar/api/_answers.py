@@ -27,6 +27,10 @@ class InvalidParameter(InvalidInput):
     """A query parameter that does not fit the description."""
 
 
+class NothingToUpdate(InvalidParameter):
+    """A PATCH without a field that can be changed."""
+
+
 def json_answer(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, media_type="application/json")
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Header, Query
 from pydantic import BaseModel
 
 from bursar.api._schemas import ErrorAnswer
@@ -31,6 +31,12 @@ Authorization = Annotated[
     str | None, Header(description="`Bearer` and a key of this installation.", include_in_schema=False)
 ]
 """The header's value. The description names it by its security scheme."""
+
+
+OFFSET_MAX = 10**9
+
+Offset = Annotated[int, Query(ge=0, le=OFFSET_MAX)]
+"""How many of a list to leave out."""
 
 
 def asks_for(*schemes: str, optional: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from decimal import ROUND_DOWN, Decimal
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,11 +15,10 @@ from starlette.responses import Response
 from bursar import actions, keys, ledger, reports
 from bursar.actions import Allowing, KeyChanges, Then, Unchanged
 from bursar.api import _answers, _schemas
-from bursar.api._answers import json_answer
-from bursar.api._describe import MANAGEMENT_ONLY, answers
+from bursar.api._answers import NothingToUpdate, json_answer
+from bursar.api._describe import MANAGEMENT_ONLY, Offset, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, Secret, once
-from bursar.api._organizations import NothingToUpdate
 from bursar.api._schemas import Strict
 from bursar.kernel.errors import NotFound
 from bursar.kernel.ids import OwnerId, UserId
@@ -29,7 +28,6 @@ from bursar.ledger import Period
 from bursar.storage import Database, Scope, Snapshot
 
 PAGE_KEYS = 100
-OFFSET_MAX = 10**9
 LIMIT_USD_MAX = 10**9
 NAME_CHARACTERS_MAX = 100
 GRACE_SECONDS_MAX = int(keys.GRACE_MAX.total_seconds())
@@ -135,7 +133,7 @@ def _reading(routes: APIRouter, database: Database, managed: Any, caught_up: Cal
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def list_keys(
-        offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
+        offset: Offset = 0,
         include_disabled: bool = False,
         include_expired: bool = False,
         workspace_id: str | None = None,

@@ -5,7 +5,7 @@ A management key of a personal account creates organizations and lists the perso
 present rights of the admin who created it; what it is not about answers as if it did not exist.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -17,8 +17,8 @@ from bursar import actions, organizations, reports
 from bursar.access import Role
 from bursar.actions import Departure, Then
 from bursar.api import _schemas
-from bursar.api._answers import InvalidParameter, acknowledged, json_answer, time_text
-from bursar.api._describe import MANAGEMENT_ONLY, answers
+from bursar.api._answers import NothingToUpdate, acknowledged, json_answer, time_text
+from bursar.api._describe import MANAGEMENT_ONLY, Offset, answers
 from bursar.api._door import Manager
 from bursar.api._once import Asked, IdempotencyKey, once
 from bursar.api._schemas import Strict, example
@@ -29,7 +29,6 @@ from bursar.organizations import NoSuchMember, NoSuchOrganization, Organization,
 from bursar.reports import MemberRow
 from bursar.storage import SYSTEM, Database, Scope, Snapshot
 
-OFFSET_MAX = 10**9
 PAGE_MEMBERS_MAX = 100
 PAGE_MEMBERS = 50
 TEXT_CHARACTERS_MAX = 254
@@ -37,6 +36,7 @@ TEXT_CHARACTERS_MAX = 254
 OrganizationName = Annotated[str, Field(min_length=1, max_length=80)]
 Slug = Annotated[str, Field(min_length=2, max_length=48, description="Its name in URLs, like `acme-robotics`.")]
 OrganizationPath = Annotated[str, Path(description="`id` of the organization.")]
+MembersAtOnce = Annotated[int, Query(ge=1, le=PAGE_MEMBERS_MAX)]
 UserPath = Annotated[str, Path(description="`user_id` of the member.")]
 RoleName = Literal["admin", "member"]
 
@@ -76,10 +76,6 @@ class NotAnOrganization(NotFound):
 
 class PersonalKeyNeeded(Forbidden):
     """What a person does for themselves needs a management key of their personal account."""
-
-
-class NothingToUpdate(InvalidParameter):
-    """A PATCH without a field that can be changed."""
 
 
 def organization_of(manager: Manager) -> OrganizationId:
@@ -230,14 +226,10 @@ def _memberships(routes: APIRouter, database: Database, managed: Any, public_url
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def list_memberships(
-        offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
-        limit: Annotated[int, Query(ge=1, le=PAGE_MEMBERS_MAX)] = PAGE_MEMBERS,
-        manager: Manager = managed,
+        offset: Offset = 0, limit: MembersAtOnce = PAGE_MEMBERS, manager: Manager = managed
     ) -> Response:
         """Longest first. 404 for a personal account's key."""
-        found = await _members(database, manager)
-        data = [_membership(row) for row in found[offset : offset + limit]]
-        return json_answer({"data": data, "total_count": len(found)})
+        return _page_of(await _members(database, manager), offset, limit, _membership)
 
     @routes.patch(
         "/memberships/{user_id}",
@@ -317,14 +309,10 @@ def _openrouters(routes: APIRouter, database: Database, managed: Any) -> None:
         openapi_extra=MANAGEMENT_ONLY,
     )
     async def list_organization_members(
-        offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
-        limit: Annotated[int, Query(ge=1, le=PAGE_MEMBERS_MAX)] = PAGE_MEMBERS,
-        manager: Manager = managed,
+        offset: Offset = 0, limit: MembersAtOnce = PAGE_MEMBERS, manager: Manager = managed
     ) -> Response:
         """Longest first. A name is one text here: its first word is `first_name`. 404 for a personal account's key."""
-        found = await _members(database, manager)
-        data = [_openrouters_member(row) for row in found[offset : offset + limit]]
-        return json_answer({"data": data, "total_count": len(found)})
+        return _page_of(await _members(database, manager), offset, limit, _openrouters_member)
 
     @routes.get(
         "/organization/settings",
@@ -382,6 +370,13 @@ def _no_such_organization() -> NoSuchOrganization:
     return NoSuchOrganization(
         "There is no such organization here.", remedy="An organization is managed with a management key of its own."
     )
+
+
+def _page_of(
+    found: Sequence[MemberRow], offset: int, limit: int, tell: Callable[[MemberRow], dict[str, Any]]
+) -> Response:
+    data = [tell(row) for row in found[offset : offset + limit]]
+    return json_answer({"data": data, "total_count": len(found)})
 
 
 async def _members(database: Database, manager: Manager) -> Sequence[MemberRow]:
