@@ -2,15 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from bursar import ledger
 from bursar.kernel.errors import BursarError
-from bursar.storage import ASKED, SYSTEM, Database
+from bursar.storage import ASKED, SYSTEM, Database, to_microseconds
 
 ASK_SECONDS = 1.0
 LOOK_SECONDS = 0.02
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ async def ask_who_heard(database: Database) -> Acknowledged:
     try:
         async with database.begin(SYSTEM) as tx:
             asked_at = await tx.database_time()
-            await tx.announce(ASKED, str((asked_at - _EPOCH) // timedelta(microseconds=1)))
+            await tx.announce(ASKED, str(to_microseconds(asked_at)))
         for _ in range(int(ASK_SECONDS / LOOK_SECONDS)):
             async with database.snapshot(SYSTEM) as snapshot:
                 heard = await ledger.count_heard(snapshot, asked_at)

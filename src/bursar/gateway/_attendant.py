@@ -3,18 +3,17 @@ asks, and every few seconds from where keys were used."""
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from bursar.gateway._apply import note_heard, note_uses
 from bursar.gateway._uses import Uses
 from bursar.kernel.errors import BursarError
 from bursar.kernel.ids import WorkerId
-from bursar.storage import ASKED, Change, Database
+from bursar.storage import ASKED, Change, Database, from_microseconds
 
 USES_SECONDS = 5
 
 _log = logging.getLogger("bursar.attendant")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Attendant:
@@ -49,7 +48,7 @@ class Attendant:
 
     def _on_asked(self, change: Change) -> None:
         # What was committed before it was asked stands in front of the question, and was heard already.
-        asked = _EPOCH + timedelta(microseconds=int(change.subject))
+        asked = from_microseconds(int(change.subject))
         self._up_to = asked if self._up_to is None else max(asked, self._up_to)
         self._asked.set()
 

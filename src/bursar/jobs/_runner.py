@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from bursar.actions import forget_ended
 from bursar.jobs._books import CHECK_SECONDS, CHECK_SECONDS_FIRST, BooksCheck
+from bursar.kernel.clock import wait_at_most
 from bursar.kernel.errors import BursarError
 from bursar.mail import Mailer, Message
 from bursar.storage import (
@@ -121,11 +122,7 @@ class Jobs:
                 _log.warning("the outbox waits: %s", error.sentence)
             except Exception:  # noqa: BLE001 - a loop that ends would stop all mail without a word
                 _log.exception("the outbox failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    OUTBOX_SECONDS
-                ):  # `wait_for` swallows a cancellation that comes with the message
-                    await self._wake.wait()
+            await wait_at_most(self._wake, OUTBOX_SECONDS)
 
     async def _check(self) -> None:
         wait: float = CHECK_SECONDS_FIRST  # seconds, not money

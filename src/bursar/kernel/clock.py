@@ -1,6 +1,8 @@
 """The only module that tells the time. Everything else is handed a `Clock`."""
 
+import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -46,3 +48,11 @@ class FixedClock:
 
     def set(self, at: datetime) -> None:
         self._at = at.astimezone(UTC)
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:  # seconds, not money
+    """Until the event is set, or so long. `asyncio.wait_for` would swallow a cancellation that comes together with the event (before Python
+    3.12), and a loop that is to end would go on for ever."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

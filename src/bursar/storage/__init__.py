@@ -24,7 +24,7 @@ from bursar.storage._outbox import (
 )
 from bursar.storage._repeats import Repeat, RepeatName, find_repeat, forget_old_repeats, keep_repeat
 from bursar.storage._sealing import Sealer
-from bursar.storage._types import UtcTime, metadata
+from bursar.storage._types import UtcTime, from_microseconds, metadata, to_microseconds
 
 __all__ = [
     "ASKED",
@@ -57,6 +57,7 @@ __all__ = [
     "forget",
     "forget_old_changes",
     "forget_old_repeats",
+    "from_microseconds",
     "has_tables",
     "head_revision",
     "hold",
@@ -75,4 +76,5 @@ __all__ = [
     "strip",
     "strip_expired",
     "take",
+    "to_microseconds",
 ]

@@ -6,11 +6,11 @@ time to look. Without it, because the connection that listens was lost, looking 
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, cast, delete, func, select
 
+from bursar.kernel.clock import wait_at_most
 from bursar.kernel.errors import BursarError
 from bursar.storage import tables
 from bursar.storage._changes import Change
@@ -53,11 +53,7 @@ async def _look_forever(database: Database, knocked: asyncio.Event) -> None:
             _log.warning("could not read the changes of other processes: %s", error.sentence)
         except Exception:  # noqa: BLE001 - a node that stopped listening would honour revoked keys for ever
             _log.exception("could not read the changes of other processes")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(
-                POLL_SECONDS
-            ):  # `wait_for` swallows a cancellation that comes together with the knock
-                await knocked.wait()
+        await wait_at_most(knocked, POLL_SECONDS)
 
 
 async def _listen_forever(database: Database, knocked: asyncio.Event) -> None:
