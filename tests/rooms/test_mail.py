@@ -12,6 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bursar import mail
+from bursar.access import Role
 from bursar.mail import ConsoleMailer, MailNotSent, Message, SmtpMailer
 from bursar.mail._html import html_of
 from tests.support.server import free_port
@@ -142,7 +143,7 @@ def every_message() -> list[Message]:
         **dict.fromkeys(("link", "url", "keys_page", "sign_in_url"), LINK),
         **dict.fromkeys(("to", "email", "old", "new"), "ana@example.com"),
         **dict.fromkeys(("disabled", "handed_over", "suspects"), (KEY,)),
-        "role": "admin",
+        "role": Role.ADMIN,
         "removed_by": evil,
         "where": "written off",
         "amount": "$5.00",

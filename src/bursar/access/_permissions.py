@@ -11,6 +11,11 @@ class Role(StrEnum):
     PERSONAL = "personal"
     """The person alone, in their own context."""
 
+    @property
+    def with_article(self) -> str:
+        """In a sentence about a member: `"an admin"`."""
+        return "an admin" if self is Role.ADMIN else "a member"
+
 
 class Permission(StrEnum):
     """Each value completes the sentence "Only an admin can …"."""

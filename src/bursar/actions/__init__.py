@@ -6,6 +6,7 @@ Each opens the transaction, checks the permission inside it, touches several roo
 from bursar.actions._after import Then
 from bursar.actions._departure import Departure
 from bursar.actions._invitations import InvitationGone, InviterMayNot, peek_invitation
+from bursar.actions._recall import CreditsInUse
 from bursar.actions._standing import NoSuchOwner, OperatorOnly, PersonalAccount, enter, require_own_address
 from bursar.actions.accept_invitation import (
     InvitedSomebodyElse,
@@ -77,7 +78,7 @@ from bursar.actions.second_factor import (
 from bursar.actions.set_limits import Allowing, PersonalBudget, set_budget
 from bursar.actions.set_password import set_password
 from bursar.actions.set_seats import set_seats
-from bursar.actions.settle_organization import CreditsInUse, NothingToSettle, settle_organization
+from bursar.actions.settle_organization import NothingToSettle, settle_organization
 from bursar.actions.sign_in import InvalidSignIn, SecondFactorNeeded, sign_in, sign_in_by_link, sign_in_second, sign_out
 from bursar.actions.sign_up import (
     EmailNotVerified,

@@ -32,7 +32,7 @@ async def mail_invitation(tx: Tx, invitation: Invitation, token: str, public_url
         invitation.email,
         organization=(await organizations.get_organization(tx, invitation.organization)).name,
         inviter=None if inviter is None else f"{inviter.name} ({inviter.email})",
-        role=invitation.role.value,
+        role=invitation.role,
         link=invitation_url(public_url, token),
         days=INVITATION_LIFETIME.days,
     )
@@ -50,7 +50,7 @@ async def peek_invitation(snapshot: Snapshot, token: str) -> Invitation:
     if found.state is not InvitationState.PENDING:
         name = (await organizations.get_organization(snapshot, found.organization)).name
         raise InvitationGone(
-            f"This invitation to {name} {_SAID[found.state]}.", remedy=await _whom_to_ask(snapshot, found)
+            f"This invitation to {name} {found.state.became}.", remedy=await _whom_to_ask(snapshot, found)
         )
     return found
 
@@ -121,11 +121,3 @@ async def _whom_to_ask(snapshot: Snapshot, invitation: Invitation) -> str:
     asked = [admin for admin in admins if admin.id == invitation.invited_by] or admins
     named = " or ".join(f"{admin.name} ({admin.email})" for admin in asked)
     return f"Ask for a new one: {named}." if named else "Ask the operator of this installation."
-
-
-_SAID = {
-    InvitationState.ACCEPTED: "was used already",
-    InvitationState.DECLINED: "was declined",
-    InvitationState.REVOKED: "was revoked",
-    InvitationState.EXPIRED: "has expired",
-}

@@ -3,12 +3,17 @@
 import asyncio
 
 from bursar import ledger
+from bursar.kernel.errors import Conflict
 from bursar.kernel.ids import OwnerId
 from bursar.storage import Database, Scope
 
 LOOK_SECONDS = 0.02
 LOOKS_MAX = 50
 """A second in all: as long as a change takes to be heard on every node."""
+
+
+class CreditsInUse(Conflict):
+    """A part of the credits is reserved for requests that run."""
 
 
 async def recall(database: Database, owner: OwnerId, amount: int | None = None) -> None:

@@ -57,7 +57,5 @@ async def _tell(
     user = await identity.get_user(tx, member)
     by = None if actor.user is None else (await identity.get_user(tx, actor.user)).name
     keys_page = f"{public_url}/orgs/{found.slug}/keys"
-    message = role_changed(
-        user.email, user.name, found.name, role.value, by, keys_page, await to_notes(tx, disabled, None)
-    )
+    message = role_changed(user.email, user.name, found.name, role, by, keys_page, await to_notes(tx, disabled, None))
     await notify(tx, [message])

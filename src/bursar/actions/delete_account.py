@@ -13,7 +13,7 @@ from bursar import audit, identity, keys, ledger, organizations, payments
 from bursar.access import Actor, Permission, Role
 from bursar.actions._departure import depart
 from bursar.actions._mails import post
-from bursar.actions._recall import recall
+from bursar.actions._recall import CreditsInUse, recall
 from bursar.actions._standing import enter_locked
 from bursar.identity import User
 from bursar.kernel.errors import Conflict, InvalidField
@@ -27,10 +27,6 @@ from bursar.storage import SYSTEM, Database, Snapshot, Tx
 
 class AccountStillNeeded(Conflict):
     """Somebody else depends on it."""
-
-
-class CreditsInUse(Conflict):
-    """A part of the credits is reserved for requests that run."""
 
 
 @dataclass(frozen=True)

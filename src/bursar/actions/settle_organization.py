@@ -3,7 +3,7 @@
 from bursar import audit, ledger, organizations
 from bursar.access import Actor
 from bursar.actions._mails import notify
-from bursar.actions._recall import recall
+from bursar.actions._recall import CreditsInUse, recall
 from bursar.actions._standing import admins_of, name_of, require_open, require_operator
 from bursar.kernel.errors import Conflict, InvalidField
 from bursar.kernel.ids import OrganizationId, OwnerId, new_transfer_id
@@ -16,10 +16,6 @@ REASON_CHARACTERS_MAX = 500
 
 class NothingToSettle(Conflict):
     """The organization has no credits left."""
-
-
-class CreditsInUse(Conflict):
-    """A part of the credits is reserved for requests that run."""
 
 
 async def settle_organization(

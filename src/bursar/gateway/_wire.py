@@ -28,8 +28,7 @@ def encode(value: Any) -> bytes:
 
 def error_object(error: BursarError) -> dict[str, Any]:
     """`{"code": int, "message": str, "metadata": {…}}`, the code being the HTTP status."""
-    message = error.sentence if error.remedy is None else f"{error.sentence} {error.remedy}"
-    body: dict[str, Any] = {"code": error.status, "message": message, "metadata": _metadata(error)}
+    body: dict[str, Any] = {"code": error.status, "message": error.in_full, "metadata": _metadata(error)}
     availability = _availability(error)
     return body if availability is None else {**body, "availability": availability}
 

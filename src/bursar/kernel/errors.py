@@ -36,6 +36,11 @@ class BursarError(Exception):
     def name(self) -> str:
         return type(self).__name__
 
+    @property
+    def in_full(self) -> str:
+        """The sentence, and what a person can do."""
+        return f"{self.sentence} {self.remedy}" if self.remedy else self.sentence
+
 
 class InvalidInput(BursarError):
     status = 400

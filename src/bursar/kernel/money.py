@@ -60,6 +60,12 @@ def format_exact(nanos: int) -> str:
     return f"{sign}${whole:,}.{rest:09d}"
 
 
+def format_trimmed(nanos: int) -> str:
+    """The same without zeros at its end, at least to the cent: `"$0.25"`, `"$0.001594321"`."""
+    whole, _, decimals = format_exact(nanos).partition(".")
+    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+
+
 def charge(units: list[tuple[int, Attos]]) -> Nanos:
     """Σ count × price, rounded up once to a nano.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bursar.access import Role
 from bursar.mail._messages import Message
 
 
@@ -19,18 +20,18 @@ class KeyNote:
     link: str | None = None
 
 
-def invitation(to: str, *, organization: str, inviter: str | None, role: str, link: str, days: int) -> Message:
+def invitation(to: str, *, organization: str, inviter: str | None, role: Role, link: str, days: int) -> Message:
     """`inviter` None: the operator."""
     who = inviter or "The operator of this installation"
     allowed = (
         "An admin manages everything in it: members, keys and credits."
-        if role == "admin"
+        if role is Role.ADMIN
         else "A member creates API keys and sees the activity."
     )
     return Message(
         to,
         f"{_subject(organization)} invites you to Bursar",
-        f"Hello,\n\n{who} invites you to join {organization} on Bursar as {_a(role)}. {allowed}\n\n"
+        f"Hello,\n\n{who} invites you to join {organization} on Bursar as {role.with_article}. {allowed}\n\n"
         f"Open this link to accept or decline. It works once, for {days} days, and is for {to} only:\n\n{link}\n\n"
         "If you did not expect this message, ignore it: nothing happens until the link is used.\n",
         link,
@@ -39,14 +40,16 @@ def invitation(to: str, *, organization: str, inviter: str | None, role: str, li
 
 
 def role_changed(
-    to: str, name: str, organization: str, role: str, by: str | None, keys_page: str, disabled: Sequence[KeyNote]
+    to: str, name: str, organization: str, role: Role, by: str | None, keys_page: str, disabled: Sequence[KeyNote]
 ) -> Message:
     """`disabled`: management keys that a former admin made, which stopped with the role."""
     who = by or "the operator"
-    lines = [f"Hello {name},", f"{who} made you {_a(role)} of {organization}."]
+    lines = [f"Hello {name},", f"{who} made you {role.with_article} of {organization}."]
     if disabled:
         lines += ["Only admins have management keys, so these stopped working:", *map(_key, disabled), keys_page]
-    return Message(to, f"You are now {_a(role)} of {_subject(organization)}", _text(lines), button="Look at the keys")
+    return Message(
+        to, f"You are now {role.with_article} of {_subject(organization)}", _text(lines), button="Look at the keys"
+    )
 
 
 def you_were_removed(to: str, name: str, organization: str, by: str) -> Message:
@@ -125,10 +128,6 @@ def _about(note: KeyNote) -> Iterator[str]:
         yield f"by {', '.join(note.clients)}"
     if note.link:
         yield f"Rotate it: {note.link}"
-
-
-def _a(role: str) -> str:
-    return "an admin" if role == "admin" else "a member"
 
 
 def _subject(name: str) -> str:

@@ -47,6 +47,16 @@ class InvitationState(StrEnum):
     EXPIRED = "expired"
     """It waited too long. Sending it again makes it pending."""
 
+    @property
+    def became(self) -> str:
+        """What became of one that waits no more, as it goes on after "This invitation"."""
+        return {
+            InvitationState.ACCEPTED: "was used already",
+            InvitationState.DECLINED: "was declined",
+            InvitationState.REVOKED: "was revoked",
+            InvitationState.EXPIRED: "has expired",
+        }[self]
+
 
 @dataclass(frozen=True)
 class Invitation:
@@ -78,20 +88,13 @@ class InvitationClosed(Conflict):
     """It was accepted, declined or revoked, or it expired."""
 
     def __init__(self, state: InvitationState) -> None:
-        said = "was accepted already" if state is InvitationState.ACCEPTED else _SAID[state]
+        said = "was accepted already" if state is InvitationState.ACCEPTED else state.became
         super().__init__(f"This invitation {said}.", remedy="An admin can send a new one.", state=state.value)
         self.state = state
 
 
 class InvitedTooOften(TooMany):
     """The same address, or too many in all, within too short a time."""
-
-
-_SAID = {
-    InvitationState.DECLINED: "was declined",
-    InvitationState.REVOKED: "was revoked",
-    InvitationState.EXPIRED: "has expired",
-}
 
 
 async def invite(

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from bursar.audit import AuditEvent, Change, Detail
 from bursar.kernel.ids import is_id, is_personal
-from bursar.kernel.money import Nanos, format_exact
+from bursar.kernel.money import format_trimmed
 
 SENTENCES: Mapping[str, str] = {
     "correction.confirmed": "confirmed the correction of {amount} of the transfer {corrects}",
@@ -130,7 +130,7 @@ def text_of(name: str, value: Detail, names: Mapping[str, str]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name.endswith("_nanos"):
-        return _dollars(value)
+        return format_trimmed(value)
     if isinstance(value, int) and name.endswith("_seconds"):
         return _span(value)
     return names.get(str(value), str(value))
@@ -160,20 +160,15 @@ def _limit_changes(event: AuditEvent) -> str:
     if not isinstance(amount, Change) or not isinstance(period, Change):
         return ""
     ends = [
-        None if nanos is None else f"{_dollars(int(nanos))} {_PERIODS.get(str(name), str(name))}"
+        None if nanos is None else f"{format_trimmed(int(nanos))} {_PERIODS.get(str(name), str(name))}"
         for nanos, name in ((amount.before, period.before), (amount.after, period.after))
     ]
     before, after = ends
     if before is not None and after is not None and not period.is_one:
-        before = _dollars(int(amount.before or 0))
+        before = format_trimmed(int(amount.before or 0))
     if after is None:
         return f", which was {before}"
     return f" to {after}" if before is None else f" from {before} to {after}"
-
-
-def _dollars(nanos: int) -> str:
-    whole, _, decimals = format_exact(Nanos(nanos)).partition(".")
-    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
 def _span(seconds: int) -> str:

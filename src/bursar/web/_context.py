@@ -12,7 +12,7 @@ from bursar.access import Actor, Allow, Permission, Role, may
 from bursar.identity import Session, User
 from bursar.kernel import secrets
 from bursar.kernel.errors import InvalidInput, TooLarge
-from bursar.kernel.ids import OwnerId
+from bursar.kernel.ids import OrganizationId, OwnerId
 from bursar.reports import ContextEntry, resolve_context
 from bursar.storage import Scope
 from bursar.web import _csrf, _session
@@ -84,6 +84,12 @@ class Visit:
     @property
     def owner(self) -> OwnerId:
         return self.here.context.owner
+
+    @property
+    def organization(self) -> OrganizationId:
+        """On pages that only organizations have."""
+        assert self.here.organization is not None, "the route is of organizations"
+        return self.here.organization
 
     @property
     def scope(self) -> Scope:

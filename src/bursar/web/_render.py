@@ -97,8 +97,7 @@ def usd_exact(nanos: int) -> str:
     >>> usd_exact(1_284_600_000_000), usd_exact(1_594_321)
     ('$1,284.60', '$0.001594321')
     """
-    whole, _, decimals = money.format_exact(nanos).replace("-", "−").partition(".")
-    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+    return money.format_trimmed(nanos).replace("-", "−")
 
 
 def usd_price(attos: int) -> str:

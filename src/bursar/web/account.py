@@ -34,7 +34,7 @@ async def change_password(visit: Visit) -> Response:
     except InvalidField as wrong:
         return await _password_page(visit, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        return wait(await _password_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(await _password_page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     return redirect(visit, PREFERENCES, "Your password is changed. Everywhere else you are signed out.")
 
 
@@ -51,7 +51,7 @@ async def change_email(visit: Visit) -> Response:
     except InvalidField as wrong:
         return _email_page(visit, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        return wait(_email_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(_email_page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     return redirect(
         visit, PREFERENCES, f"Open the link in the message to {email}: until then your address stays.", "info"
     )
@@ -108,7 +108,7 @@ async def delete(visit: Visit) -> Response:
     except AccountStillNeeded as needed:
         return await _delete_page(visit, needed.status)
     except Conflict as refused:
-        return await _delete_page(visit, refused.status, {"form": f"{refused} {refused.remedy or ''}".strip()})
+        return await _delete_page(visit, refused.status, {"form": refused.in_full})
     visit.new_session = None
     response = redirect(visit, "/sign-in", "Your account is deleted.")
     for name in (_session.SESSION, _session.CONTEXT, _session.MAIL, _session.KNOWN):

@@ -97,7 +97,7 @@ async def ask_move(visit: Visit) -> Response:
         field = "move_amount" if wrong.field == "amount" else wrong.field
         return await _page(visit, wrong.status, move_errors={field: wrong.sentence})
     except Conflict as cannot:
-        return await _page(visit, cannot.status, move_errors={"form": f"{cannot.sentence} {cannot.remedy}"})
+        return await _page(visit, cannot.status, move_errors={"form": cannot.in_full})
     return redirect(visit, f"{visit.base}/credits", "The operator was asked. Nothing moves until they answer.")
 
 

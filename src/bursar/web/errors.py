@@ -31,7 +31,7 @@ _SIGN_IN = {"label": "Go to sign in", "url": "/sign-in"}
 
 async def refused(visit: Visit, error: BursarError) -> Response:
     """The page of a refusal that no form shows beside a field."""
-    text = error.sentence if error.remedy is None else f"{error.sentence} {error.remedy}"
+    text = error.in_full
     admins: Sequence[Person] = ()
     if isinstance(error, FormNotOurs) and is_plain_http_from_elsewhere(visit.request):
         text = plain_http_warning(visit)

@@ -38,7 +38,7 @@ async def accept(visit: Visit) -> Response:
     except InvitationGone as gone:
         return _gone(visit, gone)
     except (Conflict, Forbidden) as refused:
-        return await _page(visit, token, refused.status, {"form": f"{refused.sentence} {refused.remedy or ''}"})
+        return await _page(visit, token, refused.status, {"form": refused.in_full})
     return redirect(visit, *_welcome(joined))
 
 
@@ -59,7 +59,7 @@ async def accept_waiting(visit: Visit) -> Response:
             visit.site.parts.database, visit.actor, invitation=_invitation_id(visit)
         )
     except (Conflict, Forbidden) as refused:
-        return redirect(visit, PREFERENCES, f"{refused.sentence} {refused.remedy or ''}".strip(), "error")
+        return redirect(visit, PREFERENCES, refused.in_full, "error")
     return redirect(visit, *_welcome(joined))
 
 
@@ -102,7 +102,7 @@ async def _sign_up(visit: Visit, token: str) -> Response:
     except EmailTaken:
         return redirect(visit, _sign_in_first(token))
     except (Conflict, Forbidden) as refused:
-        return await _page(visit, token, refused.status, {"form": f"{refused.sentence} {refused.remedy or ''}"})
+        return await _page(visit, token, refused.status, {"form": refused.in_full})
     try:
         session = await actions.sign_in(
             parts.database,
@@ -113,13 +113,13 @@ async def _sign_up(visit: Visit, token: str) -> Response:
             user_agent=visit.user_agent,
         )
     except TooMany as waiting:  # others at this address guessed: the account is there all the same
-        return redirect(visit, "/sign-in", f"{_welcome(joined)[1]} {waiting} {waiting.remedy or ''}", "info")
+        return redirect(visit, "/sign-in", f"{_welcome(joined)[1]} {waiting.in_full}", "info")
     return await signed_in(visit, session, *_welcome(joined))
 
 
 def _welcome(joined: Joined) -> tuple[str, str]:
-    role = "an admin" if joined.role == "admin" else "a member"
-    return f"/orgs/{joined.organization.slug}/overview", f"Welcome to {joined.organization.name}. You are {role} now."
+    name, role = joined.organization.name, joined.role.with_article
+    return f"/orgs/{joined.organization.slug}/overview", f"Welcome to {name}. You are {role} now."
 
 
 async def _page(visit: Visit, token: str, status: int = 200, errors: dict[str, str] | None = None) -> Response:
@@ -167,7 +167,7 @@ def _sign_in_first(token: str) -> str:
 
 def _gone(visit: Visit, gone: InvitationGone) -> Response:
     remedy = {"label": "Go to Bursar", "url": "/"} if visit.session is not None else None
-    text = f"{gone.sentence} {gone.remedy or ''}".strip()
+    text = gone.in_full
     return render(visit, "link_expired.html", status=gone.status, text=text, remedy=remedy)
 
 

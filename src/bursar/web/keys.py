@@ -201,9 +201,7 @@ async def _told(visit: Visit, url: str, message: str) -> Response:
 async def _step_up(visit: Visit) -> Response | None:
     """Before the secret of a management key is made, which can do what its admin can: the page that asks who it is, where that is to
     be proved first. Who may not make one is not asked."""
-    if not visit.may(Permission.MANAGE_MANAGEMENT_KEYS) or visit.signed_in.is_proved(visit.now):
-        return None
-    return await step_up.ask(visit)
+    return await step_up.ask(visit) if visit.may(Permission.MANAGE_MANAGEMENT_KEYS) else None
 
 
 def _spend(visit: Visit) -> str | None:

@@ -9,7 +9,7 @@ from bursar import actions, reports
 from bursar.access import Permission, Role
 from bursar.actions import Invited, InviteOutcome
 from bursar.kernel.errors import Conflict, InvalidField, TooMany
-from bursar.kernel.ids import InvitationId, OrganizationId, UserId, is_id
+from bursar.kernel.ids import InvitationId, UserId, is_id
 from bursar.keys import Key
 from bursar.organizations import InvitationState, LastAdminStays, NoSuchInvitation, NoSuchMember, Seats
 from bursar.reports import InvitationRow, MemberRow
@@ -28,18 +28,15 @@ async def show(visit: Visit) -> Response:
 
 async def invite(visit: Visit) -> Response:
     """Whom it can; the rest stays in the box, with what is wrong beside it. Making somebody an admin asks for a proof first."""
-    role = visit.form.get("role", "")
-    if role == Role.ADMIN and not visit.signed_in.is_proved(visit.now):
-        asked = await step_up.ask(visit)
-        if asked is not None:
-            return asked
+    if _role(visit) is Role.ADMIN and (asked := await step_up.ask(visit)) is not None:
+        return asked
     try:
         answers = await actions.invite_members(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             addresses=actions.addresses_in(visit.form.get("addresses", "")),
-            role=Role(role) if role in set(Role) else Role.PERSONAL,
+            role=_role(visit),
             public_url=visit.site.parts.public_url,
         )
     except InvalidField as wrong:
@@ -54,12 +51,12 @@ async def resend(visit: Visit) -> Response:
         sent = await actions.resend_invitation(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             invitation=_invitation_id(visit),
             public_url=visit.site.parts.public_url,
         )
     except (Conflict, TooMany) as refused:
-        return redirect(visit, _here(visit), f"{refused.sentence} {refused.remedy or ''}".strip(), "error")
+        return redirect(visit, _here(visit), refused.in_full, "error")
     return redirect(
         visit, _here(visit), f"A new invitation is on its way to {sent.email}. The link sent before is dead."
     )
@@ -70,7 +67,7 @@ async def revoke(visit: Visit) -> Response:
         revoked = await actions.revoke_invitation(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             invitation=_invitation_id(visit),
         )
     except Conflict as refused:
@@ -83,22 +80,22 @@ async def show_role(visit: Visit) -> Response:
 
 
 async def change_role(visit: Visit) -> Response:
-    member, role = _user_id(visit), visit.form.get("role", "")
+    member = _user_id(visit)
     try:
         changed = await actions.change_role(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             member=member,
-            role=Role(role) if role in set(Role) else Role.PERSONAL,
+            role=_role(visit),
             public_url=visit.site.parts.public_url,
         )
     except InvalidField as wrong:
         return await _role_page(visit, wrong.status, {wrong.field: wrong.sentence})
     except LastAdminStays as refused:
-        return await _role_page(visit, refused.status, {"role": f"{refused.sentence} {refused.remedy}"})
+        return await _role_page(visit, refused.status, {"role": refused.in_full})
     name = "You are" if member == visit.user.id else f"{(await _one(visit))[0].person.name} is"
-    return redirect(visit, _here(visit), f"{name} {_a(changed.role)} now.")
+    return redirect(visit, _here(visit), f"{name} {changed.role.with_article} now.")
 
 
 async def ask_remove(visit: Visit) -> Response:
@@ -113,13 +110,13 @@ async def remove(visit: Visit) -> Response:
         gone = await actions.remove_member(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             member=_user_id(visit),
             hand_over_keys=choice == TAKING_OVER,
             public_url=visit.site.parts.public_url,
         )
     except Conflict as refused:
-        return await _remove_page(visit, refused.status, {"form": f"{refused.sentence} {refused.remedy}"})
+        return await _remove_page(visit, refused.status, {"form": refused.in_full})
     keys = ""
     if gone.handed_over:
         keys = f" You answer for {_count(len(gone.handed_over), 'key')} now: rotate {_them(gone.handed_over)}."
@@ -141,23 +138,23 @@ async def leave(visit: Visit) -> Response:
         await actions.leave_organization(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             public_url=visit.site.parts.public_url,
         )
     except LastAdminStays as refused:
-        return await _leave_page(visit, refused.status, {"form": f"{refused.sentence} {refused.remedy}"})
+        return await _leave_page(visit, refused.status, {"form": refused.in_full})
     visit.entry = None  # the context that the URL names is theirs no more, so it is not the one to come back to
     return redirect(visit, "/personal/overview", f"You left {name}. Your personal account is as it was.", "success")
 
 
-def _organization(visit: Visit) -> OrganizationId:
-    organization = visit.here.organization
-    assert organization is not None, "these pages are of organizations only"
-    return organization
-
-
 def _here(visit: Visit) -> str:
     return f"{visit.base}/members"
+
+
+def _role(visit: Visit) -> Role:
+    """The one that the form names; one that no organization has where it names none, which the action refuses."""
+    role = visit.form.get("role", "")
+    return Role(role) if role in set(Role) else Role.PERSONAL
 
 
 def _user_id(visit: Visit) -> UserId:
@@ -176,7 +173,7 @@ def _invitation_id(visit: Visit) -> InvitationId:
 
 async def _one(visit: Visit) -> tuple[MemberRow, Sequence[Key]]:
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
-        return await reports.member_and_keys(snapshot, _organization(visit), _user_id(visit))
+        return await reports.member_and_keys(snapshot, visit.organization, _user_id(visit))
 
 
 async def _page(
@@ -187,7 +184,7 @@ async def _page(
     answers: Sequence[Invited] = (),
 ) -> Response:
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
-        found = await reports.members_of(snapshot, _organization(visit))
+        found = await reports.members_of(snapshot, visit.organization)
     manages = visit.may(Permission.MANAGE_MEMBERS)
     left = [answer for answer in answers if answer.outcome is not InviteOutcome.INVITED]
     typed = "\n".join(answer.address for answer in left) if answers else visit.form.get("addresses", "")
@@ -273,7 +270,7 @@ async def _remove_page(visit: Visit, status: int = 200, errors: dict[str, str] |
 
 
 async def _leave_page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:
-    organization = _organization(visit)
+    organization = visit.organization
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
         _, made = await reports.member_and_keys(snapshot, organization, visit.user.id)
         found = await reports.members_of(snapshot, organization)
@@ -312,7 +309,3 @@ def _count(number: int, noun: str) -> str:
 
 def _them(some: Sequence[object]) -> str:
     return "it" if len(some) == 1 else "them"
-
-
-def _a(role: Role) -> str:
-    return "an admin" if role is Role.ADMIN else "a member"

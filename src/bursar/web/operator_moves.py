@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from bursar import actions, reports
 from bursar.actions import Answer
-from bursar.kernel.errors import BursarError, Conflict, InvalidField
+from bursar.kernel.errors import Conflict, InvalidField
 from bursar.kernel.ids import CreditMoveId, is_id
 from bursar.kernel.money import format_credits
 from bursar.payments import MoveState, NoSuchMove
@@ -40,13 +40,9 @@ async def answer(visit: Visit) -> Response:
     except InvalidField as wrong:
         return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
     except Conflict as cannot:
-        return await _page(visit, cannot.status, {"form": _whole(cannot)})
+        return await _page(visit, cannot.status, {"form": cannot.in_full})
     done = "was moved" if closed.state is MoveState.CARRIED_OUT else "was not moved, and the person was told why"
     return redirect(visit, HERE, f"{format_credits(closed.amount)} {done}.")
-
-
-def _whole(error: BursarError) -> str:
-    return error.sentence if error.remedy is None else f"{error.sentence} {error.remedy}"
 
 
 async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None = None) -> Response:

@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from bursar import actions, reports
 from bursar.kernel.errors import Conflict, InvalidField
-from bursar.kernel.ids import OrganizationId
 from bursar.reports import Outline
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
@@ -24,7 +23,7 @@ async def save(visit: Visit) -> Response:
         saved = await actions.update_organization(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             name=form.get("name", ""),
             slug=form.get("slug", ""),
             billing_email=form.get("billing_email", ""),
@@ -44,7 +43,7 @@ async def delete(visit: Visit) -> Response:
         deleted = await actions.delete_organization(
             visit.site.parts.database,
             visit.actor,
-            organization=_organization(visit),
+            organization=visit.organization,
             confirmation=visit.form.get("confirmation", ""),
         )
     except InvalidField as wrong:
@@ -93,9 +92,4 @@ async def _delete_page(visit: Visit, status: int = 200, errors: dict[str, str] |
 
 async def _outline(visit: Visit) -> Outline:
     async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
-        return await reports.outline(snapshot, _organization(visit))
-
-
-def _organization(visit: Visit) -> OrganizationId:
-    assert visit.here.organization is not None, "the route is of organizations"
-    return visit.here.organization
+        return await reports.outline(snapshot, visit.organization)

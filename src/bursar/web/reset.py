@@ -27,7 +27,7 @@ async def send(visit: Visit) -> Response:
             next_path=own_path(visit.form.get("next", ""), ""),
         )
     except TooMany as waiting:
-        return wait(_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(_page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     return to_check_mail(visit, email)
 
 

@@ -34,7 +34,7 @@ async def turn_on(visit: Visit) -> Response:
     except InvalidField as wrong:
         return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        return wait(await _page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(await _page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     return _codes_page(visit, codes, is_new=True)
 
 
@@ -71,7 +71,7 @@ async def _page(visit: Visit, status: int = 200, errors: dict[str, str] | None =
     try:
         secret = await actions.prepare_second_factor(database, visit.signed_in)
     except EmailNotVerified as refused:
-        return redirect(visit, PREFERENCES, f"{refused.sentence} {refused.remedy}", "error")
+        return redirect(visit, PREFERENCES, refused.in_full, "error")
     except SecondFactorOn:  # turned on in another tab meanwhile
         return redirect(visit, HERE)
     return render(

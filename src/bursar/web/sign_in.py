@@ -49,7 +49,7 @@ async def send(visit: Visit) -> Response:
     except InvalidSignIn as refused:
         return _page(visit, next_path, refused.status, email=email, errors={"form": f"{refused}"})
     except TooMany as waiting:
-        told = {"form": f"{waiting} {waiting.remedy}"}
+        told = {"form": waiting.in_full}
         return wait(_page(visit, next_path, waiting.status, email=email, errors=told), waiting)
     return await signed_in(visit, token, next_path or "/")
 
@@ -79,7 +79,7 @@ async def send_code(visit: Visit) -> Response:
     except InvalidField as wrong:
         return _code_page(visit, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        return wait(_code_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(_code_page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     said = None if left is None else f"You used a recovery code: {left} left. New ones are under Preferences."
     response = await signed_in(visit, token, next_path or "/", said)
     _session.clear_cookie(response, _session.SECOND)

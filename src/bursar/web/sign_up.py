@@ -45,7 +45,7 @@ async def send(visit: Visit) -> Response:
     except InvalidField as wrong:
         return _page(visit, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        return wait(_page(visit, waiting.status, {"form": f"{waiting} {waiting.remedy}"}), waiting)
+        return wait(_page(visit, waiting.status, {"form": waiting.in_full}), waiting)
     return to_check_mail(visit, email)
 
 

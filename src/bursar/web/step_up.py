@@ -26,7 +26,9 @@ OTHERWISE = "/settings/preferences"
 
 
 async def ask(visit: Visit) -> Response | None:
-    """None once the form that was sent carried a proof that fits; until then the page that asks for it."""
+    """None where who it is was proved lately, or the form that was sent carries a proof that fits; else the page that asks for it."""
+    if visit.signed_in.is_proved(visit.now):
+        return None
     path = visit.request.url.path
     if visit.request.method != "POST":
         return redirect(visit, f"{HERE}?{urlencode({'next': path_of(visit.request)})}")

@@ -42,7 +42,7 @@ async def confirm(visit: Visit) -> Response:
     except InvalidField as wrong:
         return await _verify_page(visit, token, user, wrong.status, {wrong.field: wrong.sentence})
     except TooMany as waiting:
-        told = {"form": f"{waiting} {waiting.remedy}"}
+        told = {"form": waiting.in_full}
         return wait(await _verify_page(visit, token, user, waiting.status, told), waiting)
     next_path = own_path(next_path, "")
     if visit.session is not None:
