@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, update
 
 from bursar.identity import tables
 from bursar.kernel.errors import TooMany
@@ -135,13 +135,14 @@ _NONE = timedelta(0)
 
 
 async def _locked(tx: Tx, subject: Subject) -> Any:
-    """The subject's row, made where there is none; others who want it wait until this transaction ends."""
-    await tx.execute(
-        tx.insert(_attempts)
-        .values(subject_hash=subject.hash, failures=0, last_at=tx.now)
-        .on_conflict_do_nothing(index_elements=["subject_hash"])
-    )
-    return await tx.first(select(_attempts).where(_attempts.c.subject_hash == subject.hash).with_for_update())
+    """The subject's row, made where there is none; others who want it wait until this transaction ends.
+
+    One statement: between two, somebody whose attempt fitted may take the row away.
+    """
+    begun = tx.insert(_attempts).values(subject_hash=subject.hash, failures=0, last_at=tx.now)
+    kept = begun.on_conflict_do_update(index_elements=["subject_hash"], set_={"failures": _attempts.c.failures})
+    (row,) = await tx.returning(kept.returning(_attempts))
+    return row
 
 
 async def _put(tx: Tx, subject: Subject, failures: int, at: datetime | None = None) -> None:
