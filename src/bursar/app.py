@@ -38,6 +38,7 @@ from bursar.gateway import (
     Node,
     Seat,
     StickySessions,
+    Tallies,
     Uses,
     recover_left_holds,
 )
@@ -348,6 +349,11 @@ class Server:
             ),
             counts=counts,
         )
+        self._tallies = Tallies(
+            installation.data_dir.path / "workers",
+            seat,
+            lambda: self.gateway.tally(funds.state() if isinstance(funds, JournalFunds) else None),
+        )
         self.jobs = Jobs(database, self.mailer)
         self._api: asyncio.Future[Asgi] | None = None
         sandbox = SandboxProcessor(installation.secret) if sandbox_is_on(settings, catalog_holder) else None
@@ -372,7 +378,7 @@ class Server:
                 secret=installation.secret,
                 is_public=settings.public_url is not None,
                 metrics_token=settings.metrics_token,
-                journal_state=lambda: funds.state() if isinstance(funds, JournalFunds) else None,
+                tallies=self._tallies.look,
             )
         )
 
@@ -400,6 +406,7 @@ class Server:
                 "%d requests were interrupted when Bursar last stopped; they cost what had arrived of them", interrupted
             )
         self._attendant.start()
+        self._tallies.start()
         self.jobs.start()
         self._whole_api()
 
@@ -458,6 +465,7 @@ class Server:
             _log.error("some requests could not be settled in %d s; the next start does it", STOP_SECONDS_MAX)
         await self.jobs.stop()
         await self._attendant.stop()
+        await self._tallies.stop()
         await self._funds.close()
         await self.providers.close()
         await self.installation.close()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bursar.kernel.clock import SystemClock
 from bursar.storage import Database, Sealer
 from tests.cli.support import ask, bursar, eventually
+from tests.support.metrics import read_metrics
 from tests.support.postgres import PostgresServer
 from tests.support.server import RunningServer
 from tests.support.tampering import behind_their_backs
@@ -161,18 +161,21 @@ def test_a_server_counts_what_it_answered_charged_and_refused(tmp_path: Path):
         assert ask(server.api_base, server.api_key, model="nobody/nothing").status_code == 400
 
         def counted() -> dict[str, float]:
-            families = text_string_to_metric_families(httpx2.get(f"{server.base_url}/metrics").text)
-            return {
-                f"{each.name}{''.join(each.labels.values())}": each.value
-                for family in families
-                for each in family.samples
-            }
+            return read_metrics(httpx2.get(f"{server.base_url}/metrics").text)
 
-        found = eventually(lambda: (seen := counted()).get("bursar_batch_settlements_sum") == 3 and seen)
-        assert (found["bursar_requests_total200"], found["bursar_spend_nanos_total"]) == (3, cost)
-        assert (found["bursar_requests_total401"], found["bursar_requests_total400"]) == (1, 1)
-        assert (found["bursar_open_holds"], found["bursar_journal_lag_records"], found["bursar_running_requests"]) == (
-            0,
-            0,
-            0,
+        found = eventually(lambda: (seen := counted()).get("bursar_batch_settlements_sum worker=0") == 3 and seen)
+        assert (found["bursar_requests_total status=200 worker=0"], found["bursar_spend_nanos_total worker=0"]) == (
+            3,
+            cost,
         )
+        assert (
+            found["bursar_requests_total status=401 worker=0"],
+            found["bursar_requests_total status=400 worker=0"],
+        ) == (1, 1)
+        assert [
+            found[f"bursar_{name} worker=0"] for name in ("open_holds", "journal_lag_records", "running_requests")
+        ] == [
+            0,
+            0,
+            0,
+        ]

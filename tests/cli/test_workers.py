@@ -18,7 +18,8 @@ from sqlalchemy import text
 from bursar import ledger
 from bursar.storage import Snapshot
 from tests.cli.support import ask, books, bursar, eventually, read
-from tests.cli.team import Provider, Team, children, kill, stream_of
+from tests.cli.team import Provider, Team, kill, stream_of
+from tests.support.metrics import read_metrics
 from tests.support.postgres import PostgresServer
 
 WORKERS = 3
@@ -64,6 +65,13 @@ def ask_many(team: Team, key: str, count: int) -> Counter[int]:
         return Counter(pool.map(one, range(count)))
 
 
+def answered(team: Team) -> dict[str, float]:
+    """How many requests each worker says that it served, told by any of them."""
+    found = read_metrics(httpx2.get(f"http://127.0.0.1:{team.port}/metrics").text)
+    numbers = [key.rpartition("=")[2] for key in found if key.startswith("bursar_running_requests ")]
+    return {number: found.get(f"bursar_requests_total status=200 worker={number}", 0) for number in numbers}
+
+
 def test_sqlite_refuses_a_second_worker_and_says_what_to_do(tmp_path: Path):
     said = bursar("serve", "--workers", 2, "--data-dir", tmp_path / "data").refused(3).said
     assert "SQLite" in said
@@ -78,13 +86,21 @@ def test_workers_share_a_port_and_the_books_and_one_that_is_killed_comes_back_wi
         assert ask_many(team, key, 60) == {200: 60}
         eventually(lambda: books(url).requests == 60)
         assert all(mark > 0 for mark in watermarks(url).values()), "the kernel spread the connections"
+        # Whichever worker is asked: so many connections meet each of them, as good as always.
+        eventually(lambda: [sum(answered(team).values()) for _ in range(9)] == [60] * 9)
+        assert len(answered(team)) == WORKERS
         before, started = team.processes, {worker.started_at for worker in workers(url)}
         kill(before[1])
-        eventually(lambda: before[1] not in children(team.pid))
+        eventually(
+            lambda: not Path(f"/proc/{before[1]}").exists()
+        )  # not before its last thread does the port forget it
         statuses = ask_many(team, key, 20)
         assert statuses == {200: 20}, "the others go on"
         eventually(lambda: len(started - {worker.started_at for worker in workers(url)}) == 1)
         assert len(team.processes) == WORKERS
+        eventually(lambda: sorted(answered(team)) == sorted(map(str, range(WORKERS))))
+        assert sum(answered(team).values()) < 80, "one began anew"
+    assert list((tmp_path / "data" / "workers").iterdir()) == []
     found = books(url)
     assert (found.verification.drift, found.verification.leased) == (0, 0)
     assert found.statuses["ok"] == 80

@@ -118,6 +118,7 @@ class House:
             "mail_delivers": False,
             "support_email": "help@example.com",
             "secret": SECRET,
+            "tallies": lambda: {0: self.gateway.tally(None)},
         }
         self.app = create_web(WebParts(**{**parts, **changes}))
 

@@ -1,25 +1,18 @@
 """Whether the books are right, for the operator; and the metrics, for whoever may monitor."""
 
 import httpx2
+import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bursar.gateway import JournalState
 from bursar.jobs._books import BooksCheck
+from tests.support.metrics import read_metrics
 from tests.support.tampering import behind_their_backs
 from tests.web.cast import ORIGIN, House, text_of
 
 pytestmark = pytest.mark.anyio
 
 TOKEN = "a token for monitoring"
-
-
-def values(text: str) -> dict[str, float]:
-    return {
-        f"{sample.name}{''.join(sample.labels.values())}": sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def metrics(app, address: str = "127.0.0.1", **headers: str) -> httpx2.Response:
@@ -75,25 +68,33 @@ async def test_the_metrics_are_not_for_strangers(database, parts, address, heade
 
 async def test_the_metrics_tell_the_books_the_journal_and_the_requests(database, cast):
     state = JournalState(lag=3, lag_since=None, open=2, held=None, oldest_open_at=None)
-    house = House(database, is_public=False, journal_state=lambda: state)
+    house = House(database, is_public=False, tallies=lambda: {0: house.gateway.tally(state), 3: other})
+    other = msgspec.structs.replace(house.gateway.tally(state), answered={200: 7}, running=4)
     house.gateway.counts.answered.update({200: 5, 402: 1})
     house.gateway.counts.refused.update({"InsufficientCredits": 1, "Overloaded": 2})
     house.gateway.counts.batches.update({1: 3, 100: 1})
-    before = values((await metrics(house.app)).text)
+    before = read_metrics((await metrics(house.app)).text)
     assert "bursar_ledger_drift_nanos" not in before, "unknown, and not 0"
     await behind_their_backs(
         database, "UPDATE accounts SET balance_nanos = balance_nanos + 1 WHERE account = 'credits'"
     )
     await BooksCheck(database).run()
-    found = values((await metrics(house.app)).text)
+    found = read_metrics((await metrics(house.app)).text)
     assert found["bursar_ledger_drift_nanos"] == 2
     assert found["bursar_ledger_differences"] == 2
     assert found["bursar_database_up"] == 1
-    assert (found["bursar_requests_total200"], found["bursar_requests_total402"]) == (5, 1)
-    assert found["bursar_refusals_totalInsufficientCredits"] == 1
-    assert found["bursar_shed_total"] == 2
-    assert (found["bursar_journal_lag_records"], found["bursar_open_holds"]) == (3, 2)
-    assert (found["bursar_batch_settlements_bucket64"], found["bursar_batch_settlements_sum"]) == (3, 103)
+    assert (found["bursar_requests_total status=200 worker=0"], found["bursar_requests_total status=402 worker=0"]) == (
+        5,
+        1,
+    )
+    assert (found["bursar_requests_total status=200 worker=3"], found["bursar_running_requests worker=3"]) == (7, 4)
+    assert found["bursar_refusals_total name=InsufficientCredits worker=0"] == 1
+    assert found["bursar_shed_total worker=0"] == 2
+    assert (found["bursar_journal_lag_records worker=0"], found["bursar_open_holds worker=3"]) == (3, 2)
+    assert (
+        found["bursar_batch_settlements_bucket le=64 worker=0"],
+        found["bursar_batch_settlements_sum worker=0"],
+    ) == (3, 103)
     await house.close()
 
 
@@ -105,5 +106,5 @@ async def test_without_a_database_the_metrics_say_so(database, monkeypatch):
 
     house = House(database, is_public=False)
     monkeypatch.setattr(database, "snapshot", away)
-    assert values((await metrics(house.app)).text)["bursar_database_up"] == 0
+    assert read_metrics((await metrics(house.app)).text)["bursar_database_up"] == 0
     await house.close()

@@ -4,7 +4,7 @@ from bursar.gateway._admit import Admission, Caller, InvalidApiKey, KeyCaller, M
 from bursar.gateway._attendant import Attendant
 from bursar.gateway._budgets import Available, InsufficientCredits, LimitExceeded
 from bursar.gateway._budgets import scope_of as limit_scope
-from bursar.gateway._counts import Counts
+from bursar.gateway._counts import Counts, Tally
 from bursar.gateway._dispatch import Dispatcher
 from bursar.gateway._door import (
     BODY_BYTES_MAX,
@@ -35,6 +35,7 @@ from bursar.gateway._skin_messages_form import FALLBACKS_MAX
 from bursar.gateway._skin_responses_form import ITEMS_MAX, METADATA_PAIRS_MAX, METADATA_VALUE_CHARACTERS_MAX
 from bursar.gateway._state import JournalState
 from bursar.gateway._sticky import StickySessions
+from bursar.gateway._tallies import Tallies
 from bursar.gateway._uses import Uses
 from bursar.gateway._wire import encode, json_refusal
 from bursar.gateway.plan import PARAMETERS, EndpointsResting, NoEndpoints, UnknownModel, find_variant
@@ -98,6 +99,8 @@ __all__ = [
     "ShuttingDown",
     "SignedOut",
     "StickySessions",
+    "Tallies",
+    "Tally",
     "TooManyAtOnce",
     "UnknownModel",
     "Uses",

@@ -2,7 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import msgspec
+
+from bursar.gateway._state import JournalState
 from bursar.kernel.money import ZERO, Nanos
 
 
@@ -16,6 +20,18 @@ class Counts:
     """Charged, in nanos."""
     batches: Counter[int] = field(default_factory=Counter)
     """Batches that were applied, by how many settlements they had."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker counted since it started, and what runs there, as of `at`; `journal` is None where there is none."""
+
+    at: datetime
+    answered: dict[int, int]
+    refused: dict[str, int]
+    spent: Nanos
+    batches: dict[int, int]
+    running: int
+    journal: JournalState | None
 
 
 CLIENT_LEFT = 499

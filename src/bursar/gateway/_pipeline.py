@@ -17,7 +17,7 @@ from bursar.activity import GenerationStatus
 from bursar.catalog import Catalog, Operation
 from bursar.gateway._admit import Admission, Caller
 from bursar.gateway._budgets import InsufficientCredits, name_of, remedy_of
-from bursar.gateway._counts import CLIENT_LEFT, Counts
+from bursar.gateway._counts import CLIENT_LEFT, Counts, Tally
 from bursar.gateway._dispatch import Dispatcher, Trace
 from bursar.gateway._door import ChatRequest, ClientGone, Receive, Scope, read_body, read_headers
 from bursar.gateway._exchange import Exchange, Send, ShuttingDown
@@ -31,6 +31,7 @@ from bursar.gateway._skin_completions import CompletionsSkin
 from bursar.gateway._skin_embeddings import EmbeddingsSkin
 from bursar.gateway._skin_messages import CountTokensSkin, MessagesSkin
 from bursar.gateway._skin_responses import ResponsesSkin
+from bursar.gateway._state import JournalState
 from bursar.gateway._uses import Uses
 from bursar.gateway._wire import usage_object, with_field
 from bursar.gateway.plan import PARAMETERS, Demand, Plan, affordable_tokens
@@ -119,6 +120,19 @@ class Gateway:
         self._running[task] = exchange
         task.add_done_callback(self._running.__delitem__)
         return task
+
+    def tally(self, journal: JournalState | None) -> Tally:
+        """What was counted until now, beside how the journal stands."""
+        counts = self.counts
+        return Tally(
+            at=self._clock.now(),
+            answered=dict(counts.answered),
+            refused=dict(counts.refused),
+            spent=counts.spent,
+            batches=dict(counts.batches),
+            running=self.places.taken,
+            journal=journal,
+        )
 
     async def finish(self) -> None:
         """Takes no more requests from now on, and returns when none runs."""

@@ -1,13 +1,13 @@
 """What the pages need, handed in by whoever assembles the application."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import jinja2
 
 from bursar.catalog import Catalog
-from bursar.gateway import Condition, Gateway, JournalState
+from bursar.gateway import Condition, Gateway, Tally
 from bursar.identity import Passwords
 from bursar.kernel.clock import Clock
 from bursar.keys import KeyChecker
@@ -26,7 +26,7 @@ class WebParts:
     `processor` is None where credits cannot be bought; `sandbox` is the same object as `processor` where it only pretends.
     `mail_delivers` is False where messages are only printed: then the operator's page lists them.
     `metrics_token` opens the metrics; without one they are seen from this machine, and only where nothing `is_public`.
-    `journal_state()` is how this worker's journal stands, None where there is none.
+    `tallies()` is what each worker of this node counted, by its number.
     """
 
     database: Database
@@ -45,9 +45,9 @@ class WebParts:
     mail_delivers: bool
     support_email: str | None
     secret: bytes = field(repr=False)
+    tallies: Callable[[], Mapping[int, Tally]]
     is_public: bool = True
     metrics_token: str | None = field(default=None, repr=False)
-    journal_state: Callable[[], JournalState | None] = lambda: None
 
 
 class SpentForms:

@@ -8,6 +8,7 @@ from bursar import reports, storage
 from bursar.storage import SYSTEM
 from bursar.web._context import Visit
 from bursar.web._operator import console
+from bursar.web._parts import WebParts
 
 SETTING = "BURSAR_SMTP_HOST"
 
@@ -58,7 +59,7 @@ async def show_books(visit: Visit) -> Response:
         visit,
         "operator_books.html",
         check=check,
-        journal=visit.site.parts.journal_state(),
+        journals=_journals(visit.site.parts),
         setting="BURSAR_METRICS_TOKEN",
     )
 
@@ -68,7 +69,15 @@ async def verify_books(visit: Visit) -> Response:
     parts = visit.site.parts
     async with parts.database.snapshot(SYSTEM) as snapshot:
         found = reports.told(await reports.verify_all(snapshot))
-    state = parts.journal_state()
-    if state is not None:
-        found["journal"] = {"lag_records": state.lag, "open": state.open}
+    journals = _journals(parts)
+    if journals is not None:
+        found["journal"] = journals
     return Response(json.dumps(found), media_type="application/json")
+
+
+def _journals(parts: WebParts) -> dict[str, int] | None:
+    """How those of this node's workers stand together; None where there are none."""
+    states = [tally.journal for tally in parts.tallies().values() if tally.journal is not None]
+    if not states:
+        return None
+    return {"lag_records": sum(state.lag for state in states), "open": sum(state.open for state in states)}
