@@ -42,6 +42,18 @@ async def test_reloading_the_answer_makes_no_second_key(house, ana, acme):
     assert again.text.count('data-name="only-one"') == 1
 
 
+async def test_a_form_sent_several_times_at_once_makes_one_key_whichever_worker_gets_it(house, ana, acme):
+    another = House(house.database)
+    here, there = await house.signed_in(ana), another.browser()
+    there.http.cookies = here.http.cookies
+    fields = hidden_fields((await here.get("/orgs/acme/keys")).text, "/orgs/acme/keys")
+    fields |= {"name": "only-one", "kind": "inference"}
+    answers = await asyncio.gather(*(browser.post("/orgs/acme/keys", fields) for browser in (here, there) * 3))
+    assert sorted(answer.status_code for answer in answers) == [200] + [303] * 5
+    assert (await here.get("/orgs/acme/keys")).text.count('data-name="only-one"') == 1
+    await another.close()
+
+
 async def test_a_form_that_failed_may_be_sent_again(house, ana, acme):
     browser = await house.signed_in(ana)
     fields = hidden_fields((await browser.get("/orgs/acme/keys")).text, "/orgs/acme/keys") | {"kind": "inference"}

@@ -1,4 +1,5 @@
-"""What was answered to a request that carried an Idempotency-Key: written in the transaction that did what was asked, kept for a day."""
+"""What was answered to a request that carried an Idempotency-Key, and that a form of a page was sent: written in the transaction that
+did what was asked, kept for a day."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ ANSWER_CHARACTERS_MAX = 256 * 1024
 
 @dataclass(frozen=True)
 class RepeatName:
-    """Which request: of which owner, by which caller (a key's id), and the hash of the name that the caller gave it."""
+    """Which request: of which owner, by which caller (the id of a key or a person), and the hash of the name that the caller gave it."""
 
     owner: OwnerId
     caller: str

@@ -15,7 +15,7 @@ from bursar.kernel.secrets import derive
 from bursar.web import _door, _routes
 from bursar.web._door import Entry, PageRoute
 from bursar.web._pages import secure
-from bursar.web._parts import Site, SpentForms, WebParts
+from bursar.web._parts import Site, WebParts
 from bursar.web._render import STATIC_DIR, environment
 
 KEPT_FOR_GOOD = "public, max-age=31536000, immutable"
@@ -42,7 +42,6 @@ def create_web(parts: WebParts) -> Starlette:
         environment(),
         form_key=derive(parts.secret, "web-forms"),
         cookie_key=derive(parts.secret, "web-cookies"),
-        key_forms=SpentForms(),
     )
 
     async def unrouted(request: Request, error: Exception) -> Response:

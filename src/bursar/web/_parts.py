@@ -1,6 +1,5 @@
 """What the pages need, handed in by whoever assembles the application."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,8 +12,6 @@ from bursar.kernel.clock import Clock
 from bursar.keys import KeyChecker
 from bursar.processors import Processor, SandboxProcessor
 from bursar.storage import Database
-
-FORMS_REMEMBERED_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,31 +47,6 @@ class WebParts:
     metrics_token: str | None = field(default=None, repr=False)
 
 
-class SpentForms:
-    """The one-time forms that were used, so that reloading an answer does not do its deed again.
-
-    In memory: it guards against a second click or a reload within moments, not against somebody who wants two. Several
-    processes behind one address would each remember their own; then the key's id must come with the form instead. The oldest
-    are forgotten first.
-    """
-
-    def __init__(self) -> None:
-        self._spent: OrderedDict[str, None] = OrderedDict()
-
-    def spend(self, form: str) -> bool:
-        """Whether this call was the first with this form."""
-        if form in self._spent:
-            return False
-        self._spent[form] = None
-        if len(self._spent) > FORMS_REMEMBERED_MAX:
-            self._spent.popitem(last=False)
-        return True
-
-    def give_back(self, form: str) -> None:
-        """It failed and did nothing: the same form may be sent again."""
-        self._spent.pop(form, None)
-
-
 @dataclass(frozen=True)
 class Site:
     """The parts, and what is made of them once."""
@@ -83,4 +55,3 @@ class Site:
     templates: jinja2.Environment
     form_key: bytes = field(repr=False)
     cookie_key: bytes = field(repr=False)
-    key_forms: SpentForms

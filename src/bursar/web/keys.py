@@ -1,28 +1,32 @@
 """API keys: members see and manage their own, admins all, and management keys beside them."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 
-from bursar import actions, reports
+from bursar import actions, reports, storage
 from bursar import keys as keys_room
 from bursar.access import Permission
-from bursar.actions import Allowing, KeyChanges
+from bursar.actions import Allowing, KeyChanges, Then
 from bursar.kernel import money, secrets
-from bursar.kernel.errors import BursarError, InvalidField
+from bursar.kernel.errors import Conflict, InvalidField
 from bursar.kernel.ids import KeyId, is_id
 from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyKind, NoSuchKey
 from bursar.ledger import LimitUse, Period
 from bursar.reports import KeyRow
+from bursar.storage import Repeat, RepeatName, Tx
 from bursar.web import step_up
 from bursar.web._context import Visit
 from bursar.web._pages import redirect, render
 from bursar.web._render import usd_exact
 from bursar.web._told import ask_servers
 
-FORM_CHARACTERS_MAX = 100
+
+class SentBefore(Conflict):
+    """The same form, reloaded or clicked twice."""
 
 
 async def show(visit: Visit) -> Response:
@@ -32,15 +36,12 @@ async def show(visit: Visit) -> Response:
 async def create(visit: Visit) -> Response:
     """The answer shows the secret, once; it is not stored, so there is nothing to redirect to.
 
-    Reloading the answer posts the form again. Its one-time id was spent, so that no second key is made.
+    Reloading the answer posts the form again. Its one-time id is kept beside the key, so that no second one is made.
     """
     if visit.form.get("kind") == KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
         return asked
-    form = _spend(visit)
-    if form is None:
-        return redirect(
-            visit, f"{visit.base}/keys", "That key was created already. Its secret is shown once only.", "info"
-        )
+    if await _was_sent(visit):
+        return _created_already(visit)
     parts = visit.site.parts
     try:
         kind = _kind(visit.form.get("kind", ""))
@@ -54,13 +55,12 @@ async def create(visit: Visit) -> Response:
             kind=kind,
             limit=_limit(visit) if kind is KeyKind.INFERENCE else None,
             expires_at=_expiry(visit),
+            then=_keep_form(visit),
         )
     except InvalidField as wrong:
-        visit.site.key_forms.give_back(form)
         return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
-    except BursarError:
-        visit.site.key_forms.give_back(form)
-        raise
+    except SentBefore:
+        return _created_already(visit)
     return await _page(visit, created=_created(key, secret))
 
 
@@ -109,9 +109,8 @@ async def rotate(visit: Visit) -> Response:
         return redirect(visit, f"{back}/rotate", "Choose how long the old secret still works.", "error")
     if (await _one_of_mine(visit)).kind is KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
         return asked
-    form = _spend(visit)
-    if form is None:
-        return redirect(visit, back, "That key was rotated already. Its new secret is shown once only.", "info")
+    if await _was_sent(visit):
+        return _rotated_already(visit, back)
     parts = visit.site.parts
     try:
         key, secret = await actions.rotate_key(
@@ -121,10 +120,10 @@ async def rotate(visit: Visit) -> Response:
             owner=visit.owner,
             key=_key_id(visit),
             grace=timedelta(seconds=int(grace)),
+            then=_keep_form(visit),
         )
-    except BursarError:
-        visit.site.key_forms.give_back(form)
-        raise
+    except SentBefore:
+        return _rotated_already(visit, back)
     created = _created(key, secret) | {"rotated": True, "old_until": _grace(visit, key)}
     if not key.is_in_grace(visit.now):
         created["acknowledged"], _ = await ask_servers(visit)
@@ -204,10 +203,32 @@ async def _step_up(visit: Visit) -> Response | None:
     return await step_up.ask(visit) if visit.may(Permission.MANAGE_MANAGEMENT_KEYS) else None
 
 
-def _spend(visit: Visit) -> str | None:
-    """The form's one-time id, or None when it was sent before."""
-    form = f"{visit.user.id}:{visit.owner}:{visit.form.get('form_id', '')[:FORM_CHARACTERS_MAX]}"
-    return form if visit.site.key_forms.spend(form) else None
+def _form_name(visit: Visit) -> RepeatName:
+    return RepeatName(visit.owner, visit.user.id, secrets.hash_secret(visit.form.get("form_id", "")))
+
+
+async def _was_sent(visit: Visit) -> bool:
+    async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
+        return await storage.find_repeat(snapshot, _form_name(visit)) is not None
+
+
+def _keep_form(visit: Visit) -> Then[tuple[Key, str]]:
+    """Of two that are sent at once, the second undoes what it did."""
+
+    async def keep(tx: Tx, _made: tuple[Key, str]) -> None:
+        if not await storage.keep_repeat(tx, Repeat(_form_name(visit), "", HTTPStatus.OK, "")):
+            raise SentBefore("This form was sent before.")
+
+    return keep
+
+
+def _created_already(visit: Visit) -> Response:
+    told = "That key was created already. Its secret is shown once only."
+    return redirect(visit, f"{visit.base}/keys", told, "info")
+
+
+def _rotated_already(visit: Visit, back: str) -> Response:
+    return redirect(visit, back, "That key was rotated already. Its new secret is shown once only.", "info")
 
 
 def _created(key: Key, secret: str) -> dict[str, Any]:
