@@ -314,7 +314,8 @@ async def test_three_hundred_at_once_over_several_keys_never_exceed_a_limit_and_
     served = sum(answer.status == 200 for answer in answers)
     assert served <= 100
     for plaintext in plaintexts * 3:
-        served += (await spend_all(world, plaintext))[0]
+        if served < 100:  # once all is spent, each refusal only waits for what no worker has to give back
+            served += (await spend_all(world, plaintext))[0]
     uses = [await use(world, subject) for subject in subjects]
     assert all(each.used <= each.limit.amount for each in uses)
     organization = await use(world, world.cast.owner)

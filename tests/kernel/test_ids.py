@@ -41,7 +41,7 @@ def test_only_a_generation_is_written_with_a_hyphen():
 
 @given(moments, st.integers(1, 10**12))
 def test_ids_made_a_millisecond_or_more_apart_sort_like_their_times(at: datetime, milliseconds: int):
-    later = min(at + timedelta(milliseconds=milliseconds), datetime(9999, 12, 31, tzinfo=UTC))
+    later = at + min(timedelta(milliseconds=milliseconds), datetime.max.replace(tzinfo=UTC) - at)
     assert ids.new_key_id(at) < ids.new_key_id(later)
 
 
