@@ -11,7 +11,7 @@ from bursar.gateway._meter import Meter
 from bursar.gateway.plan import Attempt, Plan
 from bursar.kernel.money import Nanos
 from bursar.providers import Chunk
-from bursar.providers._deltas import leading_deltas
+from bursar.providers._deltas import Frame, leading_deltas
 from tests.gateway.world import PRIME, endpoint, provider
 
 ENDPOINT = endpoint(PRIME, provider("alpha"))
@@ -182,3 +182,52 @@ def test_a_rough_count_is_within_what_can_be_written_and_says_nothing_to_the_log
     counted.take(Chunk(value=delta("word " * 10_000)))
     assert counted.rough_usage().completion_tokens == 4096
     assert caplog.records == []
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts.filter(bool), texts, tails, st.booleans(), st.integers(0, 2), st.data())
+def test_an_event_of_a_known_frame_is_read_and_spliced_as_without_it(
+    first: str, then: str, tail: dict[str, Any], compact: bool, index: int, draw: st.DataObject
+):
+    how = COMPACT if compact else {}
+    told = meter()
+    known, _ = leading_deltas(sse([{**delta(first, index=index), **tail}], **how))
+    data = sse([{**delta(then, index=index), **tail}], **how)
+    frame = None if known is None else Frame.of(known)
+    if frame is None:
+        assert known is None or not compact or "obfuscation" in tail, "compact events have one"
+        return
+    found, (plain, rest) = frame.read(data), leading_deltas(data)
+    assert found is not None
+    assert (found.texts, found.choices) == ([then] if then else [], {index})
+    if plain is not None:
+        assert rest == b""
+        assert (found.data, found.count, found.head) == (plain.data, plain.count, plain.head)
+        ours, anew = told.splice(found), meter().splice(plain)
+        assert (ours and ours.data) == (anew and anew.data)
+    # Cut, doubled or changed anywhere it is either no event of the frame, or what a decoder makes of it.
+    at = draw.draw(st.integers(0, len(data) - 1))
+    byte = draw.draw(st.sampled_from([b"", b'"', b"\\", b"\n", b"\xff", b"}", b"x"]))
+    for other in (data[:at], data[at:], data + data, data[:at] + byte + data[at + 1 :], data[:at] + byte + data[at:]):
+        read = frame.read(other)
+        if read is not None:
+            (event,) = (json.loads(each.removeprefix(b"data: ")) for each in other.split(b"\n\n") if each)
+            assert event == json.loads(data[6:]) | {"choices": event["choices"]}
+            (choice,) = event["choices"]
+            said = choice["delta"].pop("content")
+            assert choice == {**delta()["choices"][0], "index": index, "delta": {}}
+            assert read.texts == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        delta(""),
+        {**HEAD, "choices": delta("a")["choices"] + delta("b", index=1)["choices"]},
+        {**HEAD, "choices": [{"index": 0, "delta": {"reasoning": "a"}, "finish_reason": None}]},
+    ],
+)
+def test_what_says_nothing_or_several_things_teaches_no_frame(event: dict[str, Any]):
+    deltas, _ = leading_deltas(sse([event], **COMPACT))
+    assert deltas is not None
+    assert Frame.of(deltas) is None

@@ -13,7 +13,7 @@ from bursar import actions
 from bursar.gateway import encode, limit_scope
 from bursar.kernel.errors import InvalidInput
 from bursar.kernel.ids import OwnerId, is_personal
-from bursar.kernel.money import ZERO, price_text, to_credits
+from bursar.kernel.money import ZERO, credits_text, price_text, to_credits
 from bursar.keys import Key, KeyKind
 from bursar.ledger import LimitUse, Period
 from bursar.reports import CreditTotals, KeyUsage, Receipt
@@ -221,12 +221,8 @@ def receipt(found: Receipt) -> dict[str, Any]:
         ],
         "subtotal": None if lines is None else price_text(found.subtotal_attos),
         "rounding": None if lines is None else price_text(found.rounding_attos),
-        "not_charged": None if lines is None else _text(found.not_charged),
-        "charged": _text(found.charged),
+        "not_charged": None if lines is None else credits_text(found.not_charged),
+        "charged": credits_text(found.charged),
         "charged_nanos": found.charged,
-        "cache_discount": None if saved is None else _text(saved),
+        "cache_discount": None if saved is None else credits_text(saved),
     }
-
-
-def _text(nanos: int) -> str:
-    return format(to_credits(nanos), "f")

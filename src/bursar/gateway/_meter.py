@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from bursar.activity import UsageSource
 from bursar.catalog import ChargeClass, Usage
 from bursar.gateway._wire import encode
 from bursar.gateway.plan import Attempt, Plan
-from bursar.providers import Chunk, Deltas, count_tokens, decode_chunk
+from bursar.providers import Chunk, Deltas, Frame, count_tokens, decode_chunk
 
 _log = logging.getLogger("bursar.meter")
 
@@ -42,6 +43,8 @@ IMAGE_TOKENS_GUESSED = 1_290
 SOUND_TOKEN_CHARACTERS = 3_200
 """A token of sound that was not counted is so many characters of base64: OpenAI's 20 tokens a second, streamed as 16 bits at 24 kHz."""
 
+_WORDS = b"\\u0000 what is said here \\u0000"
+"""Stands for what a model says; no model says it."""
 _UNFINISHED = b'"finish_reason":null'
 _HEAD_FIELDS = frozenset(["id", "object", "created", "model"])
 
@@ -54,7 +57,8 @@ class Spliced:
     def __init__(self, data: bytes, deltas: Deltas) -> None:
         self.data = data
         self.deltas = deltas
-        self.text_bytes = len("".join(deltas.texts).encode("utf-8", "surrogatepass"))
+        texts = deltas.texts
+        self.text_bytes = len((texts[0] if len(texts) == 1 else "".join(texts)).encode("utf-8", "surrogatepass"))
 
 
 class Meter:
@@ -73,6 +77,7 @@ class Meter:
         """UTF-8 bytes of text so far: an upper bound of its visible tokens."""
         self.images_made = 0
         self._sound_characters = 0
+        self._media_tokens = 0
         self._speaking: set[int] = set()
         """The choices that made sound."""
         self.finish_reason: str | None = None
@@ -82,6 +87,8 @@ class Meter:
         self._embedded = False
         self._their_head: bytes | None = None
         self._our_head: bytes | None = None
+        self._their_frame: Frame | None = None
+        self._our_frame: tuple[bytes, bytes] | None = None
 
     def take(self, chunk: Chunk) -> Chunk | None:
         """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
@@ -95,6 +102,23 @@ class Meter:
 
     def splice(self, deltas: Deltas) -> "Spliced | None":
         """The same events with our head in them, not counted yet; None where they have to be taken one by one."""
+        if deltas.frame is None:
+            data = self._with_our_head(deltas)
+            return None if data is None else Spliced(data, deltas)
+        if deltas.frame is not self._their_frame:
+            self._their_frame, self._our_frame = deltas.frame, self._frame_for(deltas.frame)
+        if self._our_frame is None:
+            return None
+        before, after = self._our_frame
+        return Spliced(before + deltas.words + after, deltas)
+
+    def _frame_for(self, frame: Frame) -> tuple[bytes, bytes] | None:
+        """Ours in place of an upstream's; None where its events have to be taken one by one."""
+        data = self._with_our_head(frame.around(_WORDS))
+        before, mark, after = (data or b"").partition(_WORDS)
+        return (before, after) if mark and _WORDS not in after else None
+
+    def _with_our_head(self, deltas: Deltas) -> bytes | None:
         head, data, count = deltas.head, deltas.data, deltas.count
         if head is None:
             return None
@@ -110,7 +134,7 @@ class Meter:
             if data.count(_UNFINISHED) != count:
                 return None
             data = data.replace(_UNFINISHED, _UNFINISHED + b',"native_finish_reason":null')
-        return Spliced(data.replace(head, self._our_head), deltas)
+        return data.replace(head, self._our_head)
 
     def took(self, spliced: "Spliced") -> None:
         """Counts what `splice` made, as `take` does."""
@@ -203,10 +227,6 @@ class Meter:
         return self.images_made + len(self._speaking)
 
     @property
-    def _media_tokens(self) -> int:
-        return self._sound_tokens + self.images_made * IMAGE_TOKENS_GUESSED
-
-    @property
     def _sound_tokens(self) -> int:
         return -(-self._sound_characters // SOUND_TOKEN_CHARACTERS)
 
@@ -223,7 +243,9 @@ class Meter:
         """No prompt is longer than the context (or, where each input has one to itself, than the bound of all of them), no answer
         than what the endpoint can write or the client allowed, and what was neither sent nor asked for is text."""
         endpoint, extras = self._attempt.endpoint, self._attempt.extras
-        if any(getattr(usage, field) and kind not in extras for field, kind in _EXTRA_FIELDS):
+        if any(_extras_of(usage)) and any(
+            getattr(usage, field) and kind not in extras for field, kind in _EXTRA_FIELDS
+        ):
             usage = msgspec.structs.replace(usage, **{field: 0 for field, kind in _EXTRA_FIELDS if kind not in extras})
         prompt = min(usage.prompt_tokens, max(endpoint.context_length, self._plan.prompt_tokens))
         completion = min(usage.completion_tokens, self._attempt.most_tokens)
@@ -246,6 +268,7 @@ class Meter:
             self._speaking.add(index)
         if isinstance(images, list):
             self.images_made += min(len(images), IMAGES_MADE_MAX - self.images_made)
+        self._media_tokens = self._sound_tokens + self.images_made * IMAGE_TOKENS_GUESSED
         self._pieces.append("")  # nothing to read, and output all the same
 
     @property
@@ -298,11 +321,13 @@ _EXTRA_FIELDS: tuple[tuple[str, ChargeClass], ...] = (
     ("audio_output_tokens", "audio_output"),
     ("image_output_tokens", "image_output"),
 )
+_extras_of = attrgetter(*(field for field, _ in _EXTRA_FIELDS))
 
 
 def _storable(text: str, most: int) -> str:
     """What a provider wrote, as a database takes it: PostgreSQL refuses NUL, and a settlement must not fail on an id."""
-    return "".join(character for character in text[:most] if character.isprintable())
+    text = text[:most]
+    return text if text.isprintable() else "".join(filter(str.isprintable, text))
 
 
 def _texts(content: dict[str, Any]) -> Iterable[str]:
@@ -334,6 +359,8 @@ def _read_usage(usage: dict[str, Any]) -> Usage | None:
     if prompt is None or completion is None:
         return None
     inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if not inputs and not outputs:
+        return Usage(prompt_tokens=prompt, completion_tokens=completion)
     written = min(count(inputs, "cache_write_tokens") or 0, prompt)
     return Usage(
         prompt_tokens=prompt,

@@ -229,7 +229,7 @@ class Gateway:
             await run.close(GenerationStatus.FAILED, error if isinstance(error, BursarError) else Broken(_SORRY))
             raise
         cost = await run.close(GenerationStatus.OK, None)
-        answer["usage"] = usage_object(meter.usage()[0], cost)
+        answer["usage"] = usage_object(run.usage, cost)
         if run.trace.wanted:
             answer["openrouter_metadata"] = run.trace.metadata()
         await exchange.answer(200, _JSON, run.skin.whole(run.request, answer))
@@ -256,7 +256,7 @@ class Gateway:
         end = b"".join(writer.chunk(chunk) for chunk in relay.late)
         if failure is not None:
             end += writer.failed(failure)
-        closing = run.meter.closing(usage_object(run.meter.usage()[0], cost)) if run.meter is not None else None
+        closing = run.meter.closing(usage_object(run.usage, cost)) if run.meter is not None else None
         if closing is not None and run.trace.wanted:
             closing["openrouter_metadata"] = run.trace.metadata()
         await exchange.write(end + writer.end(closing), last=True)

@@ -44,14 +44,18 @@ class Run:
     attempt: Attempt | None = None
     meter: Meter | None = None
     first_token: float | None = None
+    usage: Usage = _NOTHING
+    """What was charged for, once it is closed."""
     extension: asyncio.Task[bool] | None = None
     """The latest extension of the hold; whoever closes waits for it."""
 
     def headers_of_balance(self) -> list[tuple[bytes, bytes]]:
         """What may still be spent, in credits, and what says so: the least of the credits and all limits that bind the request."""
         found = self.funds.available(self.hold)
-        amount = format(money.to_credits(found.amount), "f")
-        return [(b"x-bursar-available", amount.encode()), (b"x-bursar-bound-by", found.bound_by.encode())]
+        return [
+            (b"x-bursar-available", money.credits_text(found.amount).encode()),
+            (b"x-bursar-bound-by", found.bound_by.encode()),
+        ]
 
     def measure(self, attempt: Attempt) -> Meter:
         """This attempt answers."""
@@ -86,6 +90,7 @@ class Run:
             usage, source = _NOTHING, UsageSource.NONE
         elif source is UsageSource.NONE:
             usage = Usage()
+        self.usage = usage
         generation = self._row(status, failure, usage, source)
         if failed_empty:
             await self.funds.void(self.hold, generation)

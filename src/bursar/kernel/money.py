@@ -38,7 +38,14 @@ def parse_price(text: str) -> Attos:
 
 def to_credits(nanos: int) -> Decimal:
     """Nanos as an exact decimal of USD without trailing zeros; how JSON answers carry money."""
-    return _plain(Decimal(nanos).scaleb(-9))
+    return Decimal(credits_text(nanos))
+
+
+def credits_text(nanos: int) -> str:
+    """The same as a text, never with an exponent: `"0.000000007"`, `"12.5"`, `"0"`."""
+    sign = "-" if nanos < 0 else ""
+    whole, rest = divmod(abs(nanos), NANOS_PER_CREDIT)
+    return f"{sign}{whole}.{rest:09d}".rstrip("0") if rest else f"{sign}{whole}"
 
 
 def price_text(attos: int) -> str:

@@ -12,7 +12,7 @@ from bursar.providers._call import (
     has_output,
 )
 from bursar.providers._chunk import Chunk, decode_chunk
-from bursar.providers._deltas import Deltas
+from bursar.providers._deltas import Deltas, Frame
 from bursar.providers._demo import DEMO_TOKENS_PER_SECOND, DemoUpstream, count_tokens
 from bursar.providers._embeddings import to_base64, to_floats
 from bursar.providers._errors import (
@@ -40,6 +40,7 @@ __all__ = [
     "Chunk",
     "Deltas",
     "DemoUpstream",
+    "Frame",
     "OpenAiUpstream",
     "Providers",
     "Pump",

@@ -2,6 +2,9 @@
 
 Most of what a model streams is alike: the same head (id, model, …), one choice, a few characters. Such events are checked and
 decoded together, and can be handed on by replacing their head; none of them is written anew.
+
+Where a model streams slowly, each event comes alone, and checking it costs more than it says. So a stream's `Frame` is learnt: what such
+an event is around its words. The next one with that frame has nothing in it to decode but a string.
 """
 
 from collections.abc import Iterator
@@ -48,29 +51,71 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(list[_Event]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+_CONTENT = b'"content":"'
+
+
+class Frame:
+    """What is around the words of a plain delta: `before` ends with the quote that opens them, `after` begins with the one that closes
+    them. Whatever else begins and ends so, and has nothing but a JSON string's inside between, is just as plain."""
+
+    __slots__ = ("_choices", "_head", "_least", "after", "before")
+
+    def __init__(self, before: bytes, after: bytes, like: "Deltas") -> None:
+        self.before, self.after = before, after
+        self._least = len(before) + len(after)
+        self._head, self._choices = like.head, like.choices
+
+    @staticmethod
+    def of(deltas: "Deltas") -> "Frame | None":
+        """That of a single event which says one thing, as content."""
+        data = deltas.data
+        begin, end = data.find(_CONTENT) + len(_CONTENT), data.rfind(b'"}')
+        if deltas.count != 1 or len(deltas.texts) != 1 or not len(_CONTENT) <= begin <= end:
+            return None
+        frame = Frame(data[:begin], data[end:], deltas)
+        again = frame.read(data)
+        return frame if again is not None and again.texts == deltas.texts else None
+
+    def read(self, data: bytes) -> "Deltas | None":
+        """The delta that one event of this frame is; None for any other, and for more or less than one event."""
+        if len(data) < self._least or not (data.startswith(self.before) and data.endswith(self.after)):
+            return None
+        words = data[len(self.before) : -len(self.after)]
+        try:
+            text = _decode_text(b'"%s"' % words)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return Deltas(data, 1, [text] if text else [], self._choices, self._head, self, words)
+
+    def around(self, words: bytes) -> "Deltas":
+        """As if such an event had come."""
+        return Deltas(self.before + words + self.after, 1, [], self._choices, self._head)
 
 
 class Deltas:
     """`count` plain deltas in order. `data`: their events, each `data: {…}` and an empty line. None ends its choice, reports
     usage or an error, or lacks a choice.
 
-    `head`: what each event begins with, up to its choices; None where they differ. `texts`: what they say, in order.
+    `head`: what each event begins with, up to its choices; None where they differ. `texts`: what they say, in order. `frame`: that of a
+    single event which was read by one, with its `words` as they stand in the JSON.
     """
 
-    __slots__ = ("choices", "count", "data", "head", "texts")
+    __slots__ = ("choices", "count", "data", "frame", "head", "texts", "words")
 
-    def __init__(self, data: bytes, events: list[_Event]) -> None:
-        self.data = data
-        self.count = len(events)
-        self.texts: list[str] = []
-        self.choices: set[int] = set()
-        for event in events:
-            for choice in event.choices:
-                self.choices.add(choice.index)
-                _add_texts(choice.delta, self.texts)
-        end = data.find(_CHOICES)
-        alike = data.count(data[: end + len(_CHOICES)])
-        self.head = data[:end] if alike == data.count(_CHOICES) == self.count else None
+    def __init__(
+        self,
+        data: bytes,
+        count: int,
+        texts: list[str],
+        choices: set[int],
+        head: bytes | None,
+        frame: Frame | None = None,
+        words: bytes = b"",
+    ) -> None:
+        self.data, self.count, self.texts, self.choices = data, count, texts, choices
+        self.head, self.frame, self.words = head, frame, words
 
     def chunks(self) -> Iterator[Chunk]:
         """One by one."""
@@ -92,7 +137,20 @@ def leading_deltas(piece: bytes) -> tuple[Deltas | None, bytes]:
         return None, piece
     if len(events) != data.count(b"\n\n") or not all(map(_is_plain, events)):
         return None, piece
-    return Deltas(data, events), piece[end:]
+    return _deltas(data, events), piece[end:]
+
+
+def _deltas(data: bytes, events: list[_Event]) -> Deltas:
+    texts: list[str] = []
+    choices: set[int] = set()
+    for event in events:
+        for choice in event.choices:
+            choices.add(choice.index)
+            _add_texts(choice.delta, texts)
+    end = data.find(_CHOICES)
+    alike = data.count(data[: end + len(_CHOICES)])
+    head = data[:end] if alike == data.count(_CHOICES) == len(events) else None
+    return Deltas(data, len(events), texts, choices, head)
 
 
 def _is_plain(event: _Event) -> bool:

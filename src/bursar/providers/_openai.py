@@ -13,7 +13,7 @@ import msgspec
 from bursar.kernel.clock import Clock
 from bursar.providers._call import ChatCall, Pump, has_output
 from bursar.providers._chunk import Chunk, decode_chunk
-from bursar.providers._deltas import Deltas, leading_deltas
+from bursar.providers._deltas import Deltas, Frame, leading_deltas
 from bursar.providers._embeddings import count_inputs, read_embeddings
 from bursar.providers._errors import (
     UpstreamFailed,
@@ -50,6 +50,8 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 ADDRESSES_CACHED_MAX = 1024
 EVENTS_BEFORE_DELTAS_MAX = 8
 """Of what arrives together, so many events are read one by one in search of the first output."""
+FRAMES_LEARNT_MAX = 4
+"""Of one stream: whose events differ around their words each time is not looked at again and again."""
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 
@@ -160,9 +162,19 @@ class _Reader:
         self.failure: UpstreamFailed | None = None
         self._found: list[Chunk | Deltas] = []
         """What was read when it arrived and is still to be handed on."""
+        self._frame: Frame | None = None
+        self._frames_left = FRAMES_LEARNT_MAX
 
     def pumped(self, pump: Pump, piece: bytes) -> bool:
         """Reads a piece at the moment it arrives; whether nothing is left to do about it. What is left comes with the next `take`."""
+        frame = self._frame
+        if frame is not None and pump.take is not None and not self._found and self._parser.between_events:
+            deltas = None if self._is_over else frame.read(piece)
+            if deltas is not None:
+                if pump.take(deltas):
+                    return True
+                self._found = [deltas]
+                return False
         found = self.take(piece)
         for number, chunk in enumerate(found):
             if pump.take is None or not isinstance(chunk, Deltas) or not pump.take(chunk):
@@ -203,6 +215,9 @@ class _Reader:
             deltas, piece = leading_deltas(piece)
             if deltas is not None:
                 found.append(deltas)
+                if deltas.count == 1 and self._frames_left:
+                    self._frames_left -= 1
+                    self._frame = Frame.of(deltas)
         return piece
 
     def finish(self) -> list[Chunk | Deltas]:

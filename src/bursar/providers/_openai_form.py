@@ -11,6 +11,7 @@ they do not know, wherever it stands:
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ _BUDGETS = ((1_024, "minimal"), (4_096, "low"), (16_384, "medium"))
 _LARGEST = "high"
 
 
+@lru_cache(maxsize=256)
 def takes_our_form(base_url: str) -> bool:
     """Whether OpenRouter is behind this address."""
     try:
