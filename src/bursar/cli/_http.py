@@ -123,7 +123,7 @@ class Turn:
 
     def begin(self, gateway: Gateway, scope: dict[str, Any]) -> None:
         exchange = self._exchange = Exchange(self.receive, self.send, send_at_once=self.send_at_once, tells=True)
-        gateway.start(scope, exchange).add_done_callback(self._done)
+        gateway.start(scope, exchange, loop=self._http.loop).add_done_callback(self._done)
 
     def set(self) -> None:
         waiter = self._waiter

@@ -54,6 +54,7 @@ class Exchange:
         "receive",
         "started",
         "status",
+        "task",
     )
 
     def __init__(
@@ -63,6 +64,8 @@ class Exchange:
         self._send = send
         self._send_at_once = send_at_once
         self._tells = tells
+        self.task: asyncio.Task[Any] | None = None
+        """That which answers; asyncio, which could tell as well, asks the system for it each time."""
         self.generation = ""
         self.started = False
         """Whether the status line left."""
@@ -99,8 +102,7 @@ class Exchange:
         if self._cut_by is not None:
             work.close()
             raise self._cut_by
-        task = self._waiting = asyncio.current_task()
-        assert task is not None
+        task = self._waiting = self._own_task()
         try:
             return await work
         except asyncio.CancelledError:
@@ -147,8 +149,7 @@ class Exchange:
         if self.gone or self._cut_by is not None:
             work.close()
             raise self._why()
-        task = self._relaying = asyncio.current_task()
-        assert task is not None
+        task = self._relaying = self._own_task()
         watching = None if self._tells else asyncio.create_task(self._watch())
         self._keepalive = keepalive
         self._expect_output()
@@ -166,12 +167,18 @@ class Exchange:
             if watching is not None:
                 watching.cancel()
 
+    def _own_task(self) -> asyncio.Task[Any]:
+        if self.task is None:
+            self.task = asyncio.current_task()
+        assert self.task is not None
+        return self.task
+
     def _why(self) -> Exception:
         return ClientGone() if self.gone or self._cut_by is None else self._cut_by
 
     def _expect_output(self) -> None:
         self._quiet = True
-        self._beat = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._on_beat)
+        self._beat = self._own_task().get_loop().call_later(KEEPALIVE_SECONDS, self._on_beat)
 
     def _on_beat(self) -> None:
         if self._quiet:

@@ -40,7 +40,7 @@ from bursar.gateway._leases import Leases
 from bursar.gateway._purses import Lacking, Purse
 from bursar.gateway._state import JournalState, ended_at
 from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
-from bursar.kernel.clock import Clock
+from bursar.kernel.clock import Clock, wait_at_most
 from bursar.kernel.errors import BursarError, Unavailable
 from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId, made_at
 from bursar.kernel.money import Nanos
@@ -48,8 +48,9 @@ from bursar.ledger import Allowance
 from bursar.storage import SYSTEM, Database
 
 BATCH_RECORDS_MAX = 256
-BATCH_SECONDS = 0.05  # seconds, not money
-"""Batches begin at least so far apart: what is settled meanwhile goes with the next one."""
+BATCH_SECONDS = 0.25  # seconds, not money
+"""Batches begin at least so far apart, unless one is full or somebody waits to read what is in it: what is settled meanwhile goes with the
+next one, and costs little more than a single settlement would."""
 ROOM_RETRY_SECONDS = 0.1  # seconds, not money
 CAUGHT_UP_SECONDS = 1.0  # seconds, not money
 """Whoever reads what was just settled waits at most this long for it to be in the database."""
@@ -127,6 +128,8 @@ class JournalFunds:
         """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
         watermark that it may have moved itself."""
         self._news = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Set when the next batch should not wait for its time."""
         self._readers: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for what was settled up to a record to be applied."""
         self._loops: list[asyncio.Task[None]] = []
@@ -194,6 +197,7 @@ class JournalFunds:
         if self._owed:
             applied = asyncio.get_running_loop().create_future()
             self._readers.append((self._owed[-1][0], applied))
+            self._hurry.set()
             await asyncio.wait({applied}, timeout=CAUGHT_UP_SECONDS)
 
     def state(self) -> JournalState:
@@ -297,6 +301,8 @@ class JournalFunds:
             self._taken[hold.generation] = taken
         self._leases.resolve(hold.purses, hold.amount, charged)
         self._news.set()
+        if len(self._owed) >= BATCH_RECORDS_MAX:
+            self._hurry.set()
         return lsn
 
     async def _synced(self, lsn: int) -> None:
@@ -348,8 +354,9 @@ class JournalFunds:
                 continue
             if not self._owed:
                 self._news.clear()
-            if len(self._owed) < BATCH_RECORDS_MAX:
-                await asyncio.sleep(max(0.0, begun + BATCH_SECONDS - self._clock.monotonic()))
+            self._hurry.clear()
+            if len(self._owed) < BATCH_RECORDS_MAX and not self._readers:
+                await wait_at_most(self._hurry, begun + BATCH_SECONDS - self._clock.monotonic())
 
     def _wait_for_database(self, error: Exception) -> None:
         if isinstance(error, Unavailable):

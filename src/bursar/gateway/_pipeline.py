@@ -114,9 +114,19 @@ class Gateway:
             exchange.left()
             raise
 
-    def start(self, scope: Scope, exchange: Exchange, caller: Caller | None = None) -> asyncio.Task[None]:
-        """Answers in a task of its own, which nobody cancels: a client that leaves ends its stream, never what it owes."""
-        task = asyncio.get_running_loop().create_task(self._serve(scope, exchange, caller))
+    def start(
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        caller: Caller | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> asyncio.Task[None]:
+        """Answers in a task of its own, which nobody cancels: a client that leaves ends its stream, never what it owes.
+
+        `loop` is the running one, for who knows it: asking asyncio costs a system call each time.
+        """
+        task = (loop or asyncio.get_running_loop()).create_task(self._serve(scope, exchange, caller))
+        exchange.task = task
         self._running[task] = exchange
         task.add_done_callback(self._running.__delitem__)
         return task

@@ -63,6 +63,7 @@ class Journal:
         self._is_growing = False
         self._has_failed = False
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @staticmethod
     def open(
@@ -138,7 +139,9 @@ class Journal:
             return
         if self._has_failed:
             raise self._refusal()
-        future = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # kept: it costs a system call each time
+        future = self._loop.create_future()
         self._group_of(lsn).waiting.append(future)
         if self._in_flight is None and not self._is_called_soon:
             self._is_called_soon = True
