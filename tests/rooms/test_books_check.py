@@ -5,10 +5,12 @@ import logging
 
 import pytest
 
-from bursar import identity, reports, storage
+from bursar import identity, ledger, reports, storage
 from bursar.jobs._books import CHECK_SECONDS, SHARE, BooksCheck
 from bursar.kernel.errors import Unavailable
-from bursar.storage import SYSTEM, Database
+from bursar.kernel.ids import new_generation_id
+from bursar.kernel.money import Nanos
+from bursar.storage import SYSTEM, Database, Snapshot
 from tests.conftest import Cast
 from tests.support.tampering import behind_their_backs
 
@@ -76,6 +78,56 @@ async def test_on_large_books_it_runs_less_often(database: Database, monkeypatch
     moments = itertools.chain([100.0], itertools.repeat(130.0))
     monkeypatch.setattr(database.clock, "monotonic", lambda: next(moments), raising=False)
     assert await BooksCheck(database).run() == 30 * SHARE
+
+
+async def test_every_charge_is_looked_at_less_often_than_balances_and_what_was_found_stays_said(
+    database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A charge without a request: only looking at each shows it."""
+    now = [100.0]
+    monkeypatch.setattr(database.clock, "monotonic", lambda: now[0], raising=False)
+    verify_each = reports.verify_each
+
+    async def slowly(snapshot: Snapshot) -> ledger.Findings:
+        now[0] += 30
+        return await verify_each(snapshot)
+
+    monkeypatch.setattr(reports, "verify_each", slowly)
+    check = BooksCheck(database)
+    assert await check.run() == CHECK_SECONDS
+    charge = await charge_nobody_asked_for(database, cast)
+    await check.run()
+    async with database.snapshot(SYSTEM) as snapshot:
+        found = await reports.last_check(snapshot)
+        assert (await reports.verify_all(snapshot)).difference_count == 1
+    assert found is not None
+    assert found.is_right, "not seen yet"
+    assert found.each_at is not None
+    assert found.each_at < found.at
+    now[0] += 30 * SHARE
+    await check.run()
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert charge in caplog.records[0].message
+    await check.run()
+    await behind_their_backs(database, RICHER)
+    await check.run()
+    async with database.snapshot(SYSTEM) as snapshot:
+        found = await reports.last_check(snapshot)
+    assert found is not None
+    assert found.difference_count == 3, "the balance, all accounts, and still the charge"
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+
+
+async def charge_nobody_asked_for(database: Database, cast: Cast) -> str:
+    now = database.clock.now()
+    generation = new_generation_id(now)
+    hold = ledger.OpenHold(
+        cast.owner, generation, Nanos(7), "node_test", "price-1", None, cast.admin.id, "demo/echo-1", now
+    )
+    async with database.begin(SYSTEM) as tx:
+        await ledger.open_hold(tx, hold)
+        await ledger.settle_hold(tx, cast.owner, generation, Nanos(7))
+    return generation
 
 
 async def test_a_database_that_is_away_is_no_difference(

@@ -82,6 +82,7 @@ async def test_the_metrics_tell_the_books_the_journal_and_the_requests(database,
     found = read_metrics((await metrics(house.app)).text)
     assert found["bursar_ledger_drift_nanos"] == 2
     assert found["bursar_ledger_differences"] == 2
+    assert (found["bursar_ledger_check_age_seconds"], found["bursar_ledger_full_check_age_seconds"]) == (0, 0)
     assert found["bursar_database_up"] == 1
     assert (found["bursar_requests_total status=200 worker=0"], found["bursar_requests_total status=402 worker=0"]) == (
         5,

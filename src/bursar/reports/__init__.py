@@ -37,7 +37,7 @@ from bursar.reports.people import Person, admins_of
 from bursar.reports.receipt import Receipt, receipt
 from bursar.reports.settlements import Settlement, settlements
 from bursar.reports.usage import Period, Usage, UsageBucket, UsageTotals, filter_choices, usage
-from bursar.reports.verify import LastCheck, encode_check, last_check, told, verify_all
+from bursar.reports.verify import LastCheck, encode_check, last_check, together, told, verify_all, verify_each
 
 __all__ = [
     "NO_KEY",
@@ -112,8 +112,10 @@ __all__ = [
     "receipt",
     "resolve_context",
     "settlements",
+    "together",
     "told",
     "usage",
     "verify_all",
+    "verify_each",
     "waiting_invitations",
 ]

@@ -60,15 +60,23 @@ class _Law:
 
 async def verify_all(snapshot: Snapshot, progress: Progress = unheard) -> Verification:
     """Reads every transfer, batch, generation and roll-up, in one snapshot; `drift` and `differences` are of all laws. In system scope."""
-    books = await ledger.verify(snapshot, progress)
+    return together(await ledger.verify(snapshot, progress), await verify_each(snapshot, progress))
+
+
+async def verify_each(snapshot: Snapshot, progress: Progress = unheard) -> Findings:
+    """The long part of it, one charge at a time: every batch with its hashes, every generation and roll-up with its entries."""
     chains = await ledger.verify_chains(snapshot, progress)
     activity = await _verify_activity(snapshot, progress)
-    named = [*books.differences, *chains.named, *activity.named]
+    return Findings(chains.drift + activity.drift, chains.count + activity.count, [*chains.named, *activity.named])
+
+
+def together(balances: Verification, each: Findings) -> Verification:
+    """What `ledger.verify` and `verify_each` found."""
     return replace(
-        books,
-        drift=books.drift + chains.drift + activity.drift,
-        differences=named,
-        difference_count=books.difference_count + chains.count + activity.count,
+        balances,
+        drift=balances.drift + each.drift,
+        differences=[*balances.differences, *each.named],
+        difference_count=balances.difference_count + each.count,
     )
 
 
@@ -192,7 +200,8 @@ def _rolled_up(after: str, last: str | None) -> Select[Any]:
 
 @dataclass(frozen=True)
 class LastCheck:
-    """What the regular check found last, on whatever node; `seconds` is how long it took. Amounts in nanos."""
+    """What the regular check found last, on whatever node; `seconds` is how long it took. Every balance was added up at `at`; `each_at`,
+    maybe earlier, is when `verify_each` looked last. Amounts in nanos."""
 
     at: datetime
     seconds: float  # duration, not money
@@ -207,13 +216,19 @@ class LastCheck:
     open_holds: int
     held: int
     oldest_hold_at: datetime | None
+    each_at: datetime | None = None
 
     @property
     def is_right(self) -> bool:
         return self.difference_count == 0
 
 
-def encode_check(books: Verification, at: datetime, seconds: float) -> str:  # duration, not money
+def encode_check(
+    books: Verification,
+    at: datetime,
+    each_at: datetime,
+    seconds: float,  # duration, not money
+) -> str:
     """As `last_check` reads it."""
     check = LastCheck(
         at=at,
@@ -229,6 +244,7 @@ def encode_check(books: Verification, at: datetime, seconds: float) -> str:  # d
         open_holds=books.open_holds,
         held=books.held,
         oldest_hold_at=books.oldest_hold_at,
+        each_at=each_at,
     )
     return msgspec.json.encode(check).decode()
 

@@ -159,6 +159,9 @@ class _Sample:
         yield _gauge("bursar_ledger_drift_nanos", "By how much the books are wrong; must be 0.", check.drift)
         yield _gauge("bursar_ledger_differences", "In how many places; must be 0.", check.difference_count)
         yield _gauge("bursar_ledger_check_age_seconds", "How long ago the books were checked.", self._since(check.at))
+        if check.each_at is not None:
+            about = "How long ago every single charge was checked, its batch and its request."
+            yield _gauge("bursar_ledger_full_check_age_seconds", about, self._since(check.each_at))
         yield _gauge("bursar_ledger_check_duration_seconds", "How long that took.", check.seconds)
         yield _gauge("bursar_ledger_transfers", "Transfers in the books.", check.transfers)
         yield _gauge("bursar_ledger_loss_nanos", "What the house bore, in all, in nanos.", check.losses)
