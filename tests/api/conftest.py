@@ -1,9 +1,10 @@
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from bursar.api import ApiParts, create_api
 from bursar.keys import KeyChecker, KeyKind
@@ -31,21 +32,48 @@ class Api:
         return dict(answer.json()["data"])
 
 
+class Present:
+    """Whatever stands for a part of the API in the test that runs: the application is built once, which costs more than most tests."""
+
+    def __init__(self) -> None:
+        self.part: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+
+@dataclass
+class Stage:
+    database: Present = field(default_factory=Present)
+    world: Present = field(default_factory=Present)
+    admission: Present = field(default_factory=Present)
+    checker: Present = field(default_factory=Present)
+    health: Present = field(default_factory=Present)
+
+    def build(self) -> FastAPI:
+        parts: Any = (self.database, self.admission, self.checker, self.health)
+        return create_api(ApiParts(*parts, lambda: self.world.catalog, self.caught_up, "https://bursar.test"))
+
+    async def caught_up(self) -> None:
+        await self.world.gateway.caught_up()
+
+    def set(self, world: World, checker: KeyChecker) -> None:
+        self.database.part, self.world.part, self.checker.part = world.database, world, checker
+        self.admission.part, self.health.part = world.admission, world.health
+
+
+@pytest.fixture(scope="session")
+def stage() -> tuple[Stage, FastAPI]:
+    made = Stage()
+    return made, made.build()
+
+
 @pytest.fixture
-async def api(database: Database, cast: Cast, checker: KeyChecker) -> AsyncIterator[Api]:
+async def api(database: Database, cast: Cast, checker: KeyChecker, stage: tuple[Stage, FastAPI]) -> AsyncIterator[Api]:
     world = World(database, cast, checker)
     world.key = await world.make_key()
-    app = create_api(
-        ApiParts(
-            database,
-            world.admission,
-            checker,
-            world.health,
-            lambda: world.catalog,
-            world.gateway.caught_up,
-            "https://bursar.test",
-        )
-    )
+    present, app = stage
+    present.set(world, checker)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://bursar.test") as client:
         yield Api(world, client, world.key, await world.make_key(kind=KeyKind.MANAGEMENT))
