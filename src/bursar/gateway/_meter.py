@@ -44,7 +44,8 @@ SOUND_TOKEN_CHARACTERS = 3_200
 """A token of sound that was not counted is so many characters of base64: OpenAI's 20 tokens a second, streamed as 16 bits at 24 kHz."""
 
 _WORDS = b"\\u0000 what is said here \\u0000"
-"""Stands for what a model says; no model says it."""
+_NOISE = b"\\u0000 what says nothing \\u0000"
+"""They stand for what a model says, and for what hides how long that is; no model says so."""
 _UNFINISHED = b'"finish_reason":null'
 _HEAD_FIELDS = frozenset(["id", "object", "created", "model"])
 
@@ -88,7 +89,7 @@ class Meter:
         self._their_head: bytes | None = None
         self._our_head: bytes | None = None
         self._their_frame: Frame | None = None
-        self._our_frame: tuple[bytes, bytes] | None = None
+        self._our_frame: tuple[bytes, bytes, bytes] | None = None
 
     def take(self, chunk: Chunk) -> Chunk | None:
         """The chunk as our client gets it, or None for one that only carried usage, which is kept for the end."""
@@ -109,14 +110,18 @@ class Meter:
             self._their_frame, self._our_frame = deltas.frame, self._frame_for(deltas.frame)
         if self._our_frame is None:
             return None
-        before, after = self._our_frame
-        return Spliced(before + deltas.words + after, deltas)
+        before, after, end = self._our_frame
+        words, noise = deltas.words
+        return Spliced(b"".join((before, words, after, noise, end)), deltas)
 
-    def _frame_for(self, frame: Frame) -> tuple[bytes, bytes] | None:
+    def _frame_for(self, frame: Frame) -> tuple[bytes, bytes, bytes] | None:
         """Ours in place of an upstream's; None where its events have to be taken one by one."""
-        data = self._with_our_head(frame.around(_WORDS))
-        before, mark, after = (data or b"").partition(_WORDS)
-        return (before, after) if mark and _WORDS not in after else None
+        data = self._with_our_head(frame.around(_WORDS, _NOISE)) or b""
+        if data.count(_WORDS) != 1 or data.count(_NOISE) != bool(frame.end):
+            return None
+        before, _, rest = data.partition(_WORDS)
+        after, _, end = rest.partition(_NOISE)
+        return before, after, end
 
     def _with_our_head(self, deltas: Deltas) -> bytes | None:
         head, data, count = deltas.head, deltas.data, deltas.count

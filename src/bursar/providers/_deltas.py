@@ -54,44 +54,58 @@ _decode = msgspec.json.Decoder(list[_Event]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 _CONTENT = b'"content":"'
+_NOISE = b',"obfuscation":"'
+"""OpenAI's: of another length in each event, so that lengths on the wire tell nothing of what is said."""
 
 
 class Frame:
     """What is around the words of a plain delta: `before` ends with the quote that opens them, `after` begins with the one that closes
-    them. Whatever else begins and ends so, and has nothing but a JSON string's inside between, is just as plain."""
+    them. Whatever else begins and ends so, and has nothing but a JSON string's inside between, is just as plain. Where events end with noise,
+    `after` goes as far as that, and `end` comes behind it; else `end` is empty.
+    """
 
-    __slots__ = ("_choices", "_head", "_least", "after", "before")
+    __slots__ = ("_choices", "_head", "after", "before", "end")
 
-    def __init__(self, before: bytes, after: bytes, like: "Deltas") -> None:
-        self.before, self.after = before, after
-        self._least = len(before) + len(after)
+    def __init__(self, before: bytes, after: bytes, end: bytes, like: "Deltas") -> None:
+        self.before, self.after, self.end = before, after, end
         self._head, self._choices = like.head, like.choices
 
     @staticmethod
     def of(deltas: "Deltas") -> "Frame | None":
         """That of a single event which says one thing, as content."""
         data = deltas.data
-        begin, end = data.find(_CONTENT) + len(_CONTENT), data.rfind(b'"}')
-        if deltas.count != 1 or len(deltas.texts) != 1 or not len(_CONTENT) <= begin <= end:
+        noise = data.rfind(_NOISE)
+        last = len(data) if noise < 0 else noise
+        begin, close = data.find(_CONTENT) + len(_CONTENT), data.rfind(b'"}', 0, last)
+        if deltas.count != 1 or len(deltas.texts) != 1 or not len(_CONTENT) <= begin <= close:
             return None
-        frame = Frame(data[:begin], data[end:], deltas)
+        if noise < 0:
+            frame = Frame(data[:begin], data[close:], b"", deltas)
+        else:
+            frame = Frame(data[:begin], data[close : noise + len(_NOISE)], data[data.rfind(b'"') :], deltas)
         again = frame.read(data)
         return frame if again is not None and again.texts == deltas.texts else None
 
     def read(self, data: bytes) -> "Deltas | None":
         """The delta that one event of this frame is; None for any other, and for more or less than one event."""
-        if len(data) < self._least or not (data.startswith(self.before) and data.endswith(self.after)):
+        begin = len(self.before)
+        if not data.startswith(self.before) or not data.endswith(self.end or self.after):
             return None
-        words = data[len(self.before) : -len(self.after)]
+        close = data.find(self.after, begin)
+        words, noise = data[begin:close], data[close + len(self.after) : len(data) - len(self.end)]
         try:
             text = _decode_text(b'"%s"' % words)
+            if close < 0 or (noise and (not self.end or _decode_text(b'"%s"' % noise) is None)):
+                return None
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return Deltas(data, 1, [text] if text else [], self._choices, self._head, self, words)
+        return Deltas(data, 1, [text] if text else [], self._choices, self._head, self, (words, noise))
 
-    def around(self, words: bytes) -> "Deltas":
+    def around(self, words: bytes, noise: bytes) -> "Deltas":
         """As if such an event had come."""
-        return Deltas(self.before + words + self.after, 1, [], self._choices, self._head)
+        noise = noise if self.end else b""
+        data = b"".join((self.before, words, self.after, noise, self.end))
+        return Deltas(data, 1, [], self._choices, self._head)
 
 
 class Deltas:
@@ -99,7 +113,7 @@ class Deltas:
     usage or an error, or lacks a choice.
 
     `head`: what each event begins with, up to its choices; None where they differ. `texts`: what they say, in order. `frame`: that of a
-    single event which was read by one, with its `words` as they stand in the JSON.
+    single event which was read by one, with its `words` as they stand in the JSON, and its noise.
     """
 
     __slots__ = ("choices", "count", "data", "frame", "head", "texts", "words")
@@ -112,7 +126,7 @@ class Deltas:
         choices: set[int],
         head: bytes | None,
         frame: Frame | None = None,
-        words: bytes = b"",
+        words: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self.data, self.count, self.texts, self.choices = data, count, texts, choices
         self.head, self.frame, self.words = head, frame, words
