@@ -226,6 +226,16 @@ def test_an_event_of_a_known_frame_is_read_and_spliced_as_without_it(
             assert read.texts == ([said] if said else [])
 
 
+def test_an_event_whose_parts_overlap_is_none_of_its_frame():
+    data = sse([{**delta("a"), "obfuscation": ""}], **COMPACT)
+    deltas, _ = leading_deltas(data)
+    assert deltas is not None
+    frame = Frame.of(deltas)
+    assert frame is not None
+    assert frame.read(data) is not None
+    assert frame.read(data.replace(b'"obfuscation":""', b'"obfuscation":"')) is None
+
+
 @pytest.mark.parametrize(
     "event",
     [

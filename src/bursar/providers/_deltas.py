@@ -92,11 +92,13 @@ class Frame:
         if not data.startswith(self.before) or not data.endswith(self.end or self.after):
             return None
         close = data.find(self.after, begin)
-        words, noise = data[begin:close], data[close + len(self.after) : len(data) - len(self.end)]
+        behind, last = close + len(self.after), len(data) - len(self.end)
+        if close < 0 or behind > last or (behind < last and not self.end):
+            return None
+        words, noise = data[begin:close], data[behind:last]
         try:
             text = _decode_text(b'"%s"' % words)
-            if close < 0 or (noise and (not self.end or _decode_text(b'"%s"' % noise) is None)):
-                return None
+            _decode_text(b'"%s"' % noise)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         return Deltas(data, 1, [text] if text else [], self._choices, self._head, self, (words, noise))
