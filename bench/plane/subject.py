@@ -162,7 +162,7 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
     add(
         organization_tables.organizations,
         (
-            row(organization_tables.organizations, id=owner, slug=owner, name="Bench", seats_max=10, created_by=person, created_at=at)
+            row(organization_tables.organizations, id=owner, slug=owner, name="Bench", seats_max=10, created_by=person, created_at=at, is_catalog_filtered=0)
             for owner, person in zip(owners, people, strict=True)
         ),
     )  # fmt: skip
@@ -172,7 +172,7 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
         (
             row(
                 key_tables.keys, owner_id=owners[n % organizations], id=f"key_{n:026}", kind="inference", name="Bench", label="sk-…", created_at=at,
-                creator_id=people[n % organizations], hash=secret(active[n].encode() if n < len(active) else b"%d" % n).hexdigest(),
+                creator_id=people[n % organizations], include_byok_in_limit=0, hash=secret(active[n].encode() if n < len(active) else b"%d" % n).hexdigest(),
             )
             for n in range(keys)
         ),
@@ -184,7 +184,7 @@ def fill(installation: Installation, organizations: int, keys: int, generations:
                 activity_tables.generations, owner_id=owners[n % organizations], id=new_generation_id(now), created_at=at, key_id=f"key_{n % keys:026}",
                 user_id=people[n % organizations], status="ok", requested_model="bench/prime", model="bench/prime", provider="bench",
                 endpoint_id="bench/prime@bench", api_type="completions", streamed=0, cancelled=0, finish_reason="stop", prompt_tokens=24, completion_tokens=88,
-                **NO_PARTS, cost_nanos=1312, usage_source="reported", duration_ms=900, attempts="[]",
+                **NO_PARTS, cost_nanos=1312, house_nanos=0, usage_source="reported", duration_ms=900, attempts="[]",
             )
             for n in range(generations)
         ),
