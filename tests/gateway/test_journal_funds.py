@@ -118,6 +118,25 @@ async def test_a_stream_of_many_requests_touches_the_database_less_than_once_eac
     assert await world.books_are_right() == 200 * COST
 
 
+async def test_a_batch_waits_neither_for_a_reader_nor_when_it_is_full(working: Any, monkeypatch: pytest.MonkeyPatch):
+    world, worker = await working([ANSWER])
+    monkeypatch.setattr("bursar.gateway._journaled.BATCH_SECONDS", 60)
+    await world.post(BODY)
+    await worker.funds.caught_up()  # the first begins at once; from here on a minute would have to pass
+    await world.post(BODY)
+    assert worker.funds.state().lag == 1, "nobody waits for it"
+    await worker.funds.caught_up()
+    assert worker.funds.state().lag == 0
+    monkeypatch.setattr("bursar.gateway._journaled.BATCH_RECORDS_MAX", 3)
+    for _ in range(3):
+        assert worker.funds.state().lag < 3
+        await world.post(BODY)
+    async with asyncio.timeout(10):
+        while worker.funds.state().lag:
+            await asyncio.sleep(0.01)
+    assert await world.books_are_right() == 5 * COST
+
+
 async def test_a_stop_waits_until_everything_is_applied_as_long_as_the_database_takes_it(
     working: Any, monkeypatch: pytest.MonkeyPatch
 ):

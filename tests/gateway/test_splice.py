@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from bursar.gateway._meter import Meter
 from bursar.gateway.plan import Attempt, Plan
 from bursar.kernel.money import Nanos
-from bursar.providers import Chunk
+from bursar.providers import Chunk, Deltas, Pump
 from bursar.providers._deltas import Frame, leading_deltas
+from bursar.providers._openai import _Reader
 from tests.gateway.world import PRIME, endpoint, provider
 
 ENDPOINT = endpoint(PRIME, provider("alpha"))
@@ -248,3 +249,35 @@ def test_what_says_nothing_or_several_things_teaches_no_frame(event: dict[str, A
     deltas, _ = leading_deltas(sse([event], **COMPACT))
     assert deltas is not None
     assert Frame.of(deltas) is None
+
+
+@pytest.mark.parametrize("tail", [{}, {"usage": None, "obfuscation": "x"}])
+def test_deltas_that_come_alone_are_handed_on_once_each_and_those_not_taken_come_out_of_the_stream(
+    tail: dict[str, Any],
+):
+    reader, pump, told = _Reader(None), Pump(), list[Deltas]()
+    begun = [{**HEAD, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "I"}, "finish_reason": None}]}]
+    assert len(reader.take(sse(begun, **COMPACT))) == 1
+    takes = True
+
+    def take(deltas: Deltas) -> bool:
+        if takes:
+            told.append(deltas)
+        return takes
+
+    pump.take = take
+    words = ["learn", " this", " frame", '"', ""]
+    pieces = [sse([{**delta(word), **tail}], **COMPACT) for word in words]
+    assert all(reader.pumped(pump, piece) for piece in pieces)
+    assert [text for each in told for text in each.texts] == words[:-1]
+    assert [each.frame is not None for each in told] == [False, True, True, True, True]
+    takes = False
+    assert not reader.pumped(pump, pieces[1])
+    assert not reader.pumped(pump, pieces[2])
+    left = reader.take(b"")
+    assert [text for each in left if isinstance(each, Deltas) for text in each.texts] == [" this", " frame"]
+    assert not reader.pumped(pump, pieces[1])
+    takes = True
+    assert reader.pumped(pump, pieces[2]), "what waits goes first"
+    assert [text for each in told for text in each.texts] == [*words[:-1], " this", " frame"]
+    assert reader.take(b"") == []
