@@ -1,32 +1,27 @@
 """API keys: members see and manage their own, admins all, and management keys beside them."""
 
 from datetime import UTC, date, datetime, time, timedelta
-from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 
-from bursar import actions, reports, storage
+from bursar import actions, reports
 from bursar import keys as keys_room
 from bursar.access import Permission
-from bursar.actions import Allowing, KeyChanges, Then
+from bursar.actions import Allowing, KeyChanges
 from bursar.kernel import money, secrets
-from bursar.kernel.errors import Conflict, InvalidField
+from bursar.kernel.errors import InvalidField
 from bursar.kernel.ids import KeyId, is_id
 from bursar.kernel.money import Nanos
 from bursar.keys import Key, KeyKind, NoSuchKey
 from bursar.ledger import LimitUse, Period
 from bursar.reports import KeyRow
-from bursar.storage import Repeat, RepeatName, Tx
 from bursar.web import step_up
 from bursar.web._context import Visit
+from bursar.web._once import SentBefore, keep_form, was_sent
 from bursar.web._pages import redirect, render
 from bursar.web._render import usd_exact
 from bursar.web._told import ask_servers
-
-
-class SentBefore(Conflict):
-    """The same form, reloaded or clicked twice."""
 
 
 async def show(visit: Visit) -> Response:
@@ -40,7 +35,7 @@ async def create(visit: Visit) -> Response:
     """
     if visit.form.get("kind") == KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
         return asked
-    if await _was_sent(visit):
+    if await was_sent(visit):
         return _created_already(visit)
     parts = visit.site.parts
     try:
@@ -55,7 +50,7 @@ async def create(visit: Visit) -> Response:
             kind=kind,
             limit=_limit(visit) if kind is KeyKind.INFERENCE else None,
             expires_at=_expiry(visit),
-            then=_keep_form(visit),
+            then=keep_form(visit),
         )
     except InvalidField as wrong:
         return await _page(visit, wrong.status, {wrong.field: wrong.sentence})
@@ -109,7 +104,7 @@ async def rotate(visit: Visit) -> Response:
         return redirect(visit, f"{back}/rotate", "Choose how long the old secret still works.", "error")
     if (await _one_of_mine(visit)).kind is KeyKind.MANAGEMENT and (asked := await _step_up(visit)) is not None:
         return asked
-    if await _was_sent(visit):
+    if await was_sent(visit):
         return _rotated_already(visit, back)
     parts = visit.site.parts
     try:
@@ -120,7 +115,7 @@ async def rotate(visit: Visit) -> Response:
             owner=visit.owner,
             key=_key_id(visit),
             grace=timedelta(seconds=int(grace)),
-            then=_keep_form(visit),
+            then=keep_form(visit),
         )
     except SentBefore:
         return _rotated_already(visit, back)
@@ -201,25 +196,6 @@ async def _step_up(visit: Visit) -> Response | None:
     """Before the secret of a management key is made, which can do what its admin can: the page that asks who it is, where that is to
     be proved first. Who may not make one is not asked."""
     return await step_up.ask(visit) if visit.may(Permission.MANAGE_MANAGEMENT_KEYS) else None
-
-
-def _form_name(visit: Visit) -> RepeatName:
-    return RepeatName(visit.owner, visit.user.id, secrets.hash_secret(visit.form.get("form_id", "")))
-
-
-async def _was_sent(visit: Visit) -> bool:
-    async with visit.site.parts.database.snapshot(visit.scope) as snapshot:
-        return await storage.find_repeat(snapshot, _form_name(visit)) is not None
-
-
-def _keep_form(visit: Visit) -> Then[tuple[Key, str]]:
-    """Of two that are sent at once, the second undoes what it did."""
-
-    async def keep(tx: Tx, _made: tuple[Key, str]) -> None:
-        if not await storage.keep_repeat(tx, Repeat(_form_name(visit), "", HTTPStatus.OK, "")):
-            raise SentBefore("This form was sent before.")
-
-    return keep
 
 
 def _created_already(visit: Visit) -> Response:
