@@ -1,11 +1,12 @@
 """A journal's batch in the database: charges, activity, roll-ups and last use, as one, once."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from bursar import keys, ledger
 from bursar.activity import Generation, GenerationStatus, find_generation
@@ -94,6 +95,24 @@ async def test_a_batch_is_charged_recorded_counted_and_its_key_was_used(journal:
     assert await journal.last_used() == NOON + timedelta(minutes=61)
     async with journal.database.snapshot(SYSTEM) as snapshot:
         assert await find_generation(snapshot, journal.owner, made[0].id) == made[0]
+
+
+async def test_once_other_workers_may_wait_only_what_they_share_is_left_to_write(journal: Journal):
+    """Accounts are what two workers' batches want at once; how long they are locked is what follows in the transaction."""
+    touched: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        touched.extend(re.findall(r"(?:FROM|INTO|UPDATE) (\w+)", statement)[:1])
+
+    engine = journal.database._writer.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await journal.apply(1, 7, journal.generation("gen-1", 25), journal.generation("gen-2", 5))
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    last = len(touched) - touched[::-1].index("accounts")
+    assert touched[last:] == ["leases", "limits", "usage_hours", "keys"]
+    assert "batches" in touched[:last]
 
 
 async def test_repeating_a_batch_changes_nothing_not_even_what_was_deleted_since(journal: Journal):

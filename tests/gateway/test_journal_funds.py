@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +13,10 @@ from bursar import actions, ledger
 from bursar.access import Actor
 from bursar.activity import GenerationStatus, UsageSource
 from bursar.catalog import Catalog
-from bursar.gateway import ConcurrencyLimits, JournalFunds, Leases, LeaseSizes
+from bursar.gateway import ConcurrencyLimits, JournalFunds, Leases, LeaseSizes, _journaled
+from bursar.gateway._journaled import BATCH_SECONDS
 from bursar.journal import Journal
+from bursar.kernel.clock import FixedClock
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import WorkerId
 from bursar.kernel.money import Nanos
@@ -135,6 +137,60 @@ async def test_a_batch_waits_neither_for_a_reader_nor_when_it_is_full(working: A
         while worker.funds.state().lag:
             await asyncio.sleep(0.01)
     assert await world.books_are_right() == 5 * COST
+
+
+async def test_workers_begin_their_batches_in_turn_by_the_clock(working: Any, monkeypatch: pytest.MonkeyPatch):
+    world, worker = await working([ANSWER])
+    for other in ("w0", "w2", "w3"):
+        async with world.database.begin(SYSTEM) as tx:
+            await ledger.register_worker(tx, WorkerId(other), "node_far")
+    await worker.funds.tend()
+    clock = FixedClock(datetime(2026, 11, 29, tzinfo=UTC))
+    monkeypatch.setattr(worker.funds, "_clock", clock)
+    for _ in range(200):
+        clock.advance(timedelta(milliseconds=7))
+        for since_last in (0.0, BATCH_SECONDS / 3, BATCH_SECONDS):
+            wait = worker.funds._seconds_to_turn(since_last)
+            assert since_last + wait > BATCH_SECONDS / 2
+            assert wait < BATCH_SECONDS * 1.5
+            part = (clock.now().timestamp() + wait) % BATCH_SECONDS
+            assert part == pytest.approx(BATCH_SECONDS / 4, abs=1e-6), "the second of four"
+
+
+async def test_who_says_that_the_worker_lives_waits_for_its_batch_without_a_connection(
+    working: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Both change the worker's row: in the database one would wait for the other's lock."""
+    world, worker = await working([ANSWER])
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    apply = _journaled.apply_settlements
+
+    async def slowly(*arguments: Any) -> Any:
+        applied = await apply(*arguments)
+        begun.set()
+        await goes_on.wait()
+        return applied
+
+    monkeypatch.setattr(_journaled, "apply_settlements", slowly)
+    await world.post(BODY)
+    await begun.wait()
+    opened = 0
+    real = world.database.begin
+
+    def counted(scope: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return real(scope)
+
+    monkeypatch.setattr(world.database, "begin", counted)
+    tending = asyncio.ensure_future(worker.funds.tend())
+    await asyncio.sleep(0.1)
+    assert opened == 0
+    goes_on.set()
+    await tending
+    assert opened == 1
+    await worker.funds.caught_up()
+    assert await world.books_are_right() == COST
 
 
 async def test_a_stop_waits_until_everything_is_applied_as_long_as_the_database_takes_it(

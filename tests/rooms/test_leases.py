@@ -19,6 +19,7 @@ from tests.rooms.books import ACME, GLOBEX, ONE, TWO, balance, give_back, grant,
 pytestmark = pytest.mark.anyio
 
 A_MINUTE = timedelta(minutes=1)
+THREE = WorkerId("node_z.1")
 
 
 @pytest.fixture
@@ -145,6 +146,20 @@ async def test_a_worker_that_was_not_seen_for_long_is_forgotten_and_stays_so_unt
     assert refusal.value.status == 409
     await register(books, ONE)
     assert await lease(books, 1, "lease-2") == 1
+
+
+async def test_workers_that_may_be_serving_take_turns_by_name(books: Database):
+    async def turns() -> list[tuple[int, int]]:
+        async with books.snapshot(SYSTEM) as snapshot:
+            return [await ledger.turn_of(snapshot, worker) for worker in (ONE, TWO, THREE)]
+
+    await register(books, THREE)
+    assert await turns() == [(0, 3), (1, 3), (2, 3)]
+    await tamper(books, f"UPDATE workers SET seen_at = seen_at - 31000000 WHERE worker = '{TWO}'")
+    assert await turns() == [(0, 2), (0, 1), (1, 2)], "the second was not seen for 31 s"
+    async with books.begin(SYSTEM) as tx:
+        await ledger.forget_worker(tx, ONE, alive_within=A_MINUTE, even_if_alive=True)
+    assert await turns() == [(0, 1), (0, 1), (0, 1)]
 
 
 async def test_a_worker_that_is_touched_was_seen_now_by_the_databases_time(books: Database):

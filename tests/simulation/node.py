@@ -23,7 +23,7 @@ from bursar.gateway import (
     Live,
     StickySessions,
 )
-from bursar.gateway._journaled import Kind
+from bursar.gateway._records import Kind
 from bursar.journal import Journal
 from bursar.kernel.errors import Unavailable
 from bursar.kernel.ids import WorkerId

@@ -19,7 +19,8 @@ from typing import Any
 
 from bursar import ledger
 from bursar.gateway import _apply, _journaled, _leases
-from bursar.gateway._journaled import JournalFunds, Kind
+from bursar.gateway._journaled import JournalFunds
+from bursar.gateway._records import Kind
 from bursar.journal import Journal, _disk, _segments
 from bursar.kernel.clock import SystemClock
 from bursar.providers import DemoUpstream

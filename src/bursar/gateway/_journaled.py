@@ -17,13 +17,12 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
-from enum import IntEnum
+from datetime import timedelta
 
 import msgspec
 
-from bursar import activity, ledger
-from bursar.activity import Generation, UsageSource
+from bursar import ledger
+from bursar.activity import Generation
 from bursar.gateway._apply import apply_settlements
 from bursar.gateway._budgets import Available, InsufficientCredits, refused_by, scope_of
 from bursar.gateway._counts import Counts
@@ -38,61 +37,34 @@ from bursar.gateway._funds import (
 )
 from bursar.gateway._leases import Leases
 from bursar.gateway._purses import Lacking, Purse
+from bursar.gateway._records import (
+    JournaledIntent,
+    JournaledProgress,
+    Kind,
+    decode_generation,
+    decode_intent,
+    decode_progress,
+    encode,
+    interrupted_row,
+)
 from bursar.gateway._state import JournalState, ended_at
 from bursar.journal import Journal, JournalClosed, JournalFailed, JournalFull, Record, RecordTooLarge
 from bursar.kernel.clock import Clock, wait_at_most
 from bursar.kernel.errors import BursarError, Unavailable
-from bursar.kernel.ids import GenerationId, KeyId, OwnerId, UserId, WorkerId, made_at
+from bursar.kernel.ids import GenerationId, WorkerId, made_at
 from bursar.kernel.money import Nanos
 from bursar.ledger import Allowance
 from bursar.storage import SYSTEM, Database
 
-BATCH_RECORDS_MAX = 256
+BATCH_RECORDS_MAX = 1024
 BATCH_SECONDS = 0.25  # seconds, not money
-"""Batches begin at least so far apart, unless one is full or somebody waits to read what is in it: what is settled meanwhile goes with the
-next one, and costs little more than a single settlement would."""
+"""A worker begins a batch once in so long, unless one is full or somebody waits to read what is in it: what is settled meanwhile goes
+with the next one, and costs little more than a single settlement would."""
 ROOM_RETRY_SECONDS = 0.1  # seconds, not money
 CAUGHT_UP_SECONDS = 1.0  # seconds, not money
 """Whoever reads what was just settled waits at most this long for it to be in the database."""
 
 _log = logging.getLogger("bursar.funds")
-
-
-class Kind(IntEnum):
-    """Of a record in the journal. The numbers are on disk: they are never given another meaning."""
-
-    INTENT = 1
-    PROGRESS = 2
-    SETTLE = 3
-    VOID = 4
-
-
-class JournaledIntent(msgspec.Struct, frozen=True, array_like=True):
-    owner: OwnerId
-    generation: GenerationId
-    ceiling: int
-    price_version: str
-    key: KeyId | None
-    user: UserId
-    model: str
-    opened_at: datetime
-
-
-class JournaledProgress(msgspec.Struct, frozen=True, array_like=True):
-    generation: GenerationId
-    prompt_tokens: int
-    completion_tokens: int
-    cost: int
-    price_version: str = ""
-    images: int = 0
-    audio_output_tokens: int = 0
-    image_output_tokens: int = 0
-
-
-_encode = msgspec.msgpack.Encoder().encode
-decode_intent = msgspec.msgpack.Decoder(JournaledIntent).decode
-_decode_progress = msgspec.msgpack.Decoder(JournaledProgress).decode
-decode_generation = msgspec.msgpack.Decoder(Generation).decode
 
 
 class JournalFunds:
@@ -127,6 +99,10 @@ class JournalFunds:
         self._unsure: int | None = None
         """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
         watermark that it may have moved itself."""
+        self._turn = ledger.Turn(0, 1)
+        """When it begins them, among the workers of all nodes."""
+        self._row = asyncio.Lock()
+        """Whoever changes the worker's row has this first: a lock in the database would be waited for on a connection."""
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
         """Set when the next batch should not wait for its time."""
@@ -146,7 +122,7 @@ class JournalFunds:
             intent.owner, intent.generation, intent.ceiling, intent.price_version, intent.key, intent.user, intent.model, hold.opened_at
         )  # fmt: skip
         try:
-            lsn = self._journal.append(Kind.INTENT, _encode(record))
+            lsn = self._journal.append(Kind.INTENT, encode(record))
         except JournalFull:
             self._leases.resolve(purses, intent.ceiling, 0)
             raise Unavailable("Bursar has no room to record requests.", retry_after_seconds=5) from None
@@ -170,7 +146,7 @@ class JournalFunds:
         )  # fmt: skip
         # What cannot be noted is the house's, should the process die before the settlement; the settlement says it all.
         with suppress(JournalFull, JournalFailed, JournalClosed):
-            self._journal.append(Kind.PROGRESS, _encode(record), reserve=True)
+            self._journal.append(Kind.PROGRESS, encode(record), reserve=True)
 
     async def settle(self, hold: Hold, generation: Generation) -> Nanos:
         if generation.cost_nanos > hold.amount:
@@ -218,8 +194,8 @@ class JournalFunds:
         self._watermark = found.watermark
         intents, progress = self._read(found.watermark)
         for generation, intent in intents.items():
-            row = _interrupted(intent, progress.get(generation))
-            lsn = self._journal.append(Kind.SETTLE, _encode(row), reserve=True)
+            row = interrupted_row(intent, progress.get(generation))
+            lsn = self._journal.append(Kind.SETTLE, encode(row), reserve=True)
             self._owed.append((lsn, row))
         await self._synced(self._journal.last_lsn)
         while self._owed:
@@ -234,8 +210,9 @@ class JournalFunds:
 
     async def tend(self) -> None:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
-        async with self._database.begin(SYSTEM) as tx:
+        async with self._row, self._database.begin(SYSTEM) as tx:
             alive = await ledger.touch_worker(tx, self.worker, self._journal.last_lsn)
+            self._turn = await ledger.turn_of(tx, self.worker)
         if alive:
             self._leases.heard()
             await self._leases.return_idle()
@@ -283,7 +260,7 @@ class JournalFunds:
     async def _end(self, kind: Kind, hold: Hold, generation: Generation, charged: Nanos) -> int:
         lost = Nanos(generation.cost_nanos - charged) if kind is Kind.SETTLE else Nanos(0)
         row = msgspec.structs.replace(generation, cost_nanos=charged, house_nanos=lost)
-        payload = _encode(row)
+        payload = encode(row)
         while True:
             try:
                 lsn = self._journal.append(kind, payload, reserve=True)
@@ -291,7 +268,7 @@ class JournalFunds:
             except JournalFull:  # even what is kept for settlements is full: what was applied makes room
                 await asyncio.sleep(ROOM_RETRY_SECONDS)
             except RecordTooLarge:  # what is owed is never lost to what stands beside it
-                payload = _encode(bare(row))
+                payload = encode(bare(row))
             except (JournalFailed, JournalClosed):
                 raise _failed() from None
         self._owed.append((lsn, row))
@@ -322,7 +299,7 @@ class JournalFunds:
                 intent = decode_intent(record.payload)
                 intents[intent.generation] = intent
             elif record.kind == Kind.PROGRESS:
-                so_far = _decode_progress(record.payload)
+                so_far = decode_progress(record.payload)
                 progress[so_far.generation] = so_far
             elif record.kind in (Kind.SETTLE, Kind.VOID):
                 row = decode_generation(record.payload)
@@ -356,7 +333,14 @@ class JournalFunds:
                 self._news.clear()
             self._hurry.clear()
             if len(self._owed) < BATCH_RECORDS_MAX and not self._readers:
-                await wait_at_most(self._hurry, begun + BATCH_SECONDS - self._clock.monotonic())
+                await wait_at_most(self._hurry, self._seconds_to_turn(self._clock.monotonic() - begun))
+
+    def _seconds_to_turn(self, since_last: float) -> float:
+        """Workers begin their batches in turn, each in its part of `BATCH_SECONDS` by the clock, so that two seldom want the same
+        account at once. Where clocks differ they would sometimes wait for each other, and no more than that."""
+        mine = BATCH_SECONDS * self._turn.place / self._turn.of
+        wait = (mine - self._clock.now().timestamp()) % BATCH_SECONDS
+        return wait if since_last + wait > BATCH_SECONDS / 2 else wait + BATCH_SECONDS
 
     def _wait_for_database(self, error: Exception) -> None:
         if isinstance(error, Unavailable):
@@ -375,7 +359,7 @@ class JournalFunds:
         if not batch:
             return
         last = self._unsure = batch[-1][0]
-        async with self._database.begin(SYSTEM) as tx:
+        async with self._row, self._database.begin(SYSTEM) as tx:
             rows = [row for _, row in batch]
             await apply_settlements(tx, self.worker, self._watermark + 1, last, rows, self._taken)
         for _, row in batch:
@@ -405,29 +389,3 @@ def _refused(purse: Purse) -> BursarError:
 
 def _failed() -> Unavailable:
     return Unavailable("Bursar cannot record requests just now; it restarts.", retry_after_seconds=5)
-
-
-def _interrupted(intent: JournaledIntent, so_far: JournaledProgress | None) -> Generation:
-    """A request in doubt costs what was journaled of it; the rest is the house's."""
-    row = activity.interrupted(
-        intent.owner,
-        intent.generation,
-        intent.opened_at,
-        key=intent.key,
-        user=intent.user,
-        model=intent.model,
-        price_version=intent.price_version,
-    )
-    if so_far is None:
-        return row
-    return msgspec.structs.replace(
-        row,
-        price_version=so_far.price_version or intent.price_version,
-        prompt_tokens=so_far.prompt_tokens,
-        completion_tokens=so_far.completion_tokens,
-        audio_output_tokens=so_far.audio_output_tokens,
-        image_output_tokens=so_far.image_output_tokens,
-        images=so_far.images,
-        cost_nanos=Nanos(so_far.cost),
-        usage_source=UsageSource.ESTIMATED,
-    )

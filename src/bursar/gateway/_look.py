@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from bursar.gateway._journaled import Kind, decode_generation, decode_intent
+from bursar.gateway._records import Kind, decode_generation, decode_intent
 from bursar.gateway._state import JournalState, ended_at
 from bursar.journal import JournalView
 from bursar.kernel.ids import GenerationId

@@ -80,6 +80,7 @@ from bursar.ledger._workers import (
     BLIND_SECONDS,
     Heard,
     NoSuchWorker,
+    Turn,
     Worker,
     WorkerStopped,
     count_heard,
@@ -88,6 +89,7 @@ from bursar.ledger._workers import (
     note_heard,
     register_worker,
     touch_worker,
+    turn_of,
 )
 
 __all__ = [
@@ -128,6 +130,7 @@ __all__ = [
     "Transfer",
     "TransferConflict",
     "TransferKind",
+    "Turn",
     "Verification",
     "WatermarkGap",
     "Worker",
@@ -171,6 +174,7 @@ __all__ = [
     "settle_hold",
     "subjects_of",
     "touch_worker",
+    "turn_of",
     "unheard",
     "verify",
     "verify_chains",

@@ -3,11 +3,12 @@
 1. The worker's row is locked: one batch of a worker at a time, and nobody takes from its leases meanwhile.
 2. A batch at or below the watermark was applied: nothing happens. One that does not begin right behind it is refused.
 3. Charges that exceed the worker's lease take the rest from the owner's credits, as far as they go; the rest is the house's.
-4. The charges are inserted under ids that derive from the generations; balances and leases change by those that were new, in one
-   statement for all owners together, in the order in which everybody locks accounts.
-5. What was charged counts for the limits of its key, user and owner, and lowers what the worker has leased of them.
-6. What nobody could pay is booked as the house's loss.
-7. The batch is kept with its hash; watermark and chain move in the same transaction.
+4. The charges are inserted under ids that derive from the generations.
+5. The batch is kept with its hash; watermark and chain move in the same transaction.
+6. Balances and leases change by the charges that were new, in one statement for all owners together, in the order in which everybody
+   locks accounts. From here on other workers may wait, so that as little as possible follows.
+7. What was charged counts for the limits of its key, user and owner, and lowers what the worker has leased of them.
+8. What nobody could pay is booked as the house's loss.
 """
 
 from collections import defaultdict
@@ -85,34 +86,23 @@ async def apply_batch(
     for settlement in batch.settlements:
         if settlement.generation not in settled:
             asked.setdefault(settlement.generation, settlement)
-    charged = await _charge(tx, worker, list(asked.values()))
-    await _count(tx, worker, asked, charged)
+    charged, posted = await _charge(tx, worker, list(asked.values()))
     missing = {name: Nanos(asked[name].charge - paid) for name, paid in charged.items()}
-    lost = await _book_losses(
-        tx,
-        [
-            loss_of(asked[name].owner, name, Nanos(amount + asked[name].beyond))
-            for name, amount in missing.items()
-            if amount + asked[name].beyond
-        ],
-    )
+    losses = [
+        loss_of(asked[name].owner, name, Nanos(amount + asked[name].beyond))
+        for name, amount in missing.items()
+        if amount + asked[name].beyond
+    ]
+    losses = [transfer for transfer, is_new in await insert(tx, losses) if is_new]
+    lost = {GenerationId(each.reference or ""): each.amount for each in losses}
     outcomes = [
         Outcome(asked[name].owner, name, charged[name], lost.get(name, ZERO)) for name in asked if name in charged
     ]
     await _keep(tx, before, batch, outcomes)
+    await _move(tx, worker, posted)
+    await _count(tx, worker, asked, charged)
+    await _add_to_accounts(tx, losses)  # the house's after all others, so that nobody who waits for them is waited for
     return Applied(charged, {name: amount for name, amount in missing.items() if amount}, lost)
-
-
-async def _book_losses(tx: Tx, losses: Sequence[Transfer]) -> dict[GenerationId, Nanos]:
-    """What was booked, by generation. The house's accounts are changed after all others, so that nobody who waits for them is
-    waited for."""
-    posted = [transfer for transfer, is_new in await insert(tx, losses) if is_new]
-    await _add_each(
-        tx,
-        tables.accounts,
-        [{"owner_id": owner, "account": name.value, "change": change} for owner, name, change in net_changes(posted)],
-    )
-    return {GenerationId(transfer.reference or ""): transfer.amount for transfer in posted}
 
 
 async def _keep(tx: Tx, worker: Worker, batch: Batch, outcomes: Sequence[Outcome]) -> None:
@@ -165,8 +155,11 @@ def _is_behind(worker: Worker, first_lsn: int, last_lsn: int) -> bool:
     return False
 
 
-async def _charge(tx: Tx, worker: WorkerId, asked: Sequence[Settlement]) -> dict[GenerationId, Nanos]:
-    """What was charged, by generation: those that had been charged before are left out."""
+async def _charge(
+    tx: Tx, worker: WorkerId, asked: Sequence[Settlement]
+) -> tuple[dict[GenerationId, Nanos], list[Transfer]]:
+    """What is charged, by generation, and the transfers for it: those that had been charged before are left out. Balances are yet to
+    follow."""
     by_owner: defaultdict[OwnerId, list[Settlement]] = defaultdict(list)
     for settlement in asked:
         by_owner[settlement.owner].append(settlement)
@@ -189,8 +182,8 @@ async def _charge(tx: Tx, worker: WorkerId, asked: Sequence[Settlement]) -> dict
             posted.append(transfer)
         else:
             paid.pop(GenerationId(transfer.reference or ""), None)
-    await _move(tx, worker, posted)
-    return paid
+    await _require_room(tx, posted)
+    return paid, posted
 
 
 async def _lock_accounts(tx: Tx, owners: Sequence[OwnerId]) -> dict[OwnerId, int]:
@@ -215,11 +208,8 @@ async def _not_charged_yet(tx: Tx, owner: OwnerId, settlements: Sequence[Settlem
     return [each for each, name in zip(settlements, names, strict=True) if name not in known or not each.charge]
 
 
-async def _move(tx: Tx, worker: WorkerId, posted: Sequence[Transfer]) -> None:
-    """What the transfers do to accounts and leases. Rows that a change takes from are there, and large enough: whoever could have
-    changed that waits for this transaction."""
-    changes = net_changes(posted)
-    added = {owner: change for owner, account, change in changes if account is Account.SPENT}
+async def _require_room(tx: Tx, posted: Sequence[Transfer]) -> None:
+    added = {owner: change for owner, account, change in net_changes(posted) if account is Account.SPENT}
     spent = await tx.all(
         select(_accounts.c.owner_id, _accounts.c.balance_nanos).where(
             _accounts.c.owner_id.in_(added), _accounts.c.account == Account.SPENT.value
@@ -228,19 +218,28 @@ async def _move(tx: Tx, worker: WorkerId, posted: Sequence[Transfer]) -> None:
     for row in spent:
         if row.balance_nanos > NANOS_MAX - added[row.owner_id]:  # SQLite would turn the sum into a float
             raise BalanceTooLarge("That is more than one account can hold.", owner=row.owner_id)
-    await _add_each(
-        tx,
-        tables.accounts,
-        [{"owner_id": owner, "account": account.value, "change": change} for owner, account, change in changes],
-    )
+
+
+async def _move(tx: Tx, worker: WorkerId, posted: Sequence[Transfer]) -> None:
+    """What the transfers do to accounts and leases. Rows that a change takes from are there, and large enough: whoever could have
+    changed that waits for this transaction."""
+    await _add_to_accounts(tx, posted)
     await _add_each(
         tx,
         tables.leases,
         [
             {"owner_id": owner, "worker": worker, "change": change}
-            for owner, account, change in changes
+            for owner, account, change in net_changes(posted)
             if account is Account.LEASED
         ],
+    )
+
+
+async def _add_to_accounts(tx: Tx, posted: Sequence[Transfer]) -> None:
+    await _add_each(
+        tx,
+        tables.accounts,
+        [{"owner_id": owner, "account": name.value, "change": change} for owner, name, change in net_changes(posted)],
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import or_, select, update
 
@@ -110,18 +110,33 @@ async def note_heard(tx: Tx, worker: WorkerId, up_to: datetime) -> None:
 async def count_heard(snapshot: Snapshot, up_to: datetime) -> Heard:
     """Who of those that may be serving has heard of what was committed before this moment. One that started since remembers nothing
     older; one that has had no word from the database for longer than the blind time serves nobody."""
-    now = await snapshot.database_time()
-    living = [
-        worker
-        for worker in await snapshot.all(
-            select(_workers.c.started_at, _workers.c.seen_at, _workers.c.heard_at).where(
-                _workers.c.stopped_at.is_(None)
-            )
-        )
-        if now - worker.seen_at < timedelta(seconds=BLIND_SECONDS)
-    ]
+    living = await _living(snapshot)
     heard = [each for each in living if max(each.started_at, each.heard_at or each.started_at) >= up_to]
     return Heard(len(heard), len(living))
+
+
+class Turn(NamedTuple):
+    """The `place` (from 0) of one among `of`."""
+
+    place: int
+    of: int
+
+
+async def turn_of(snapshot: Snapshot, worker: WorkerId) -> Turn:
+    """Among the workers that may be serving, by name; the first of one, should it not be among them."""
+    names = sorted(each.worker for each in await _living(snapshot))
+    return Turn(names.index(worker), len(names)) if worker in names else Turn(0, 1)
+
+
+async def _living(snapshot: Snapshot) -> Sequence[Any]:
+    """The rows of those that may be serving."""
+    now = await snapshot.database_time()
+    rows = await snapshot.all(
+        select(_workers.c.worker, _workers.c.started_at, _workers.c.seen_at, _workers.c.heard_at).where(
+            _workers.c.stopped_at.is_(None)
+        )
+    )
+    return [row for row in rows if now - row.seen_at < timedelta(seconds=BLIND_SECONDS)]
 
 
 async def find_worker(snapshot: Snapshot, worker: WorkerId) -> Worker | None:
