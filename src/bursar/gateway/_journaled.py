@@ -56,10 +56,14 @@ from bursar.kernel.money import Nanos
 from bursar.ledger import Allowance
 from bursar.storage import SYSTEM, Database
 
-BATCH_RECORDS_MAX = 1024
+BATCH_RECORDS_MAX = 256
+BATCH_RECORDS_IN_TURN_MAX = 1024
+"""Where workers take turns batches are further apart, and one that is full would begin out of turn."""
 BATCH_SECONDS = 0.25  # seconds, not money
-"""A worker begins a batch once in so long, unless one is full or somebody waits to read what is in it: what is settled meanwhile goes
-with the next one, and costs little more than a single settlement would."""
+"""All workers of a database together begin a batch about once in so long, unless one is full or somebody waits to read what is in it:
+what is settled meanwhile goes with the next one, and costs little more than a single settlement would."""
+BATCH_SECONDS_MAX = 1.0  # seconds, not money
+"""Each worker begins one at least so often."""
 ROOM_RETRY_SECONDS = 0.1  # seconds, not money
 CAUGHT_UP_SECONDS = 1.0  # seconds, not money
 """Whoever reads what was just settled waits at most this long for it to be in the database."""
@@ -98,7 +102,7 @@ class JournalFunds:
         """Which limits' leases they were spent from. Not in the journal: a start gives all leases back."""
         self._unsure: int | None = None
         """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
-        watermark that it may have moved itself."""
+        watermark that it may have moved itself; and never shorter, or what follows would not."""
         self._turn = ledger.Turn(0, 1)
         """When it begins them, among the workers of all nodes."""
         self._row = asyncio.Lock()
@@ -191,6 +195,7 @@ class JournalFunds:
         """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
         async with self._database.begin(SYSTEM) as tx:
             found = await ledger.register_worker(tx, self.worker, self._database.node, self._host)
+            self._turn = await ledger.turn_of(tx, self.worker)
         self._watermark = found.watermark
         intents, progress = self._read(found.watermark)
         for generation, intent in intents.items():
@@ -278,7 +283,7 @@ class JournalFunds:
             self._taken[hold.generation] = taken
         self._leases.resolve(hold.purses, hold.amount, charged)
         self._news.set()
-        if len(self._owed) >= BATCH_RECORDS_MAX:
+        if len(self._owed) >= self._records_max:
             self._hurry.set()
         return lsn
 
@@ -332,21 +337,26 @@ class JournalFunds:
             if not self._owed:
                 self._news.clear()
             self._hurry.clear()
-            if len(self._owed) < BATCH_RECORDS_MAX and not self._readers:
+            if len(self._owed) < self._records_max and not self._readers:
                 await wait_at_most(self._hurry, self._seconds_to_turn(self._clock.monotonic() - begun))
 
     def _seconds_to_turn(self, since_last: float) -> float:
-        """Workers begin their batches in turn, each in its part of `BATCH_SECONDS` by the clock, so that two seldom want the same
-        account at once. Where clocks differ they would sometimes wait for each other, and no more than that."""
-        mine = BATCH_SECONDS * self._turn.place / self._turn.of
-        wait = (mine - self._clock.now().timestamp()) % BATCH_SECONDS
-        return wait if since_last + wait > BATCH_SECONDS / 2 else wait + BATCH_SECONDS
+        """Workers begin their batches in turn, each at its part of a period by the clock, so that two seldom want the same account at
+        once. Where clocks differ they would sometimes wait for each other, and no more than that."""
+        place, of = self._turn
+        period = min(BATCH_SECONDS * of, BATCH_SECONDS_MAX)
+        wait = (period * place / of - self._clock.now().timestamp()) % period
+        return wait if since_last + wait > period / 2 else wait + period
+
+    @property
+    def _records_max(self) -> int:
+        return BATCH_RECORDS_MAX if self._turn.of == 1 else BATCH_RECORDS_IN_TURN_MAX
 
     def _wait_for_database(self, error: Exception) -> None:
         if isinstance(error, Unavailable):
             _log.warning("%d settlements wait for the database: %s", len(self._owed), error.sentence)
             return
-        refused = min(len(self._owed), BATCH_RECORDS_MAX)
+        refused = min(len(self._owed), self._records_max)
         _log.exception("%d settlements were refused; they are tried again with less in their rows", refused)
         for number in range(refused):
             lsn, row = self._owed[number]
@@ -354,8 +364,11 @@ class JournalFunds:
 
     async def _apply_once(self) -> None:
         """The next batch of what is on disk."""
-        through = self._journal.synced_lsn if self._unsure is None else self._unsure
-        batch = [each for each, _ in zip(self._owed, range(BATCH_RECORDS_MAX), strict=False) if each[0] <= through]
+        if self._unsure is None:
+            through, records_max = self._journal.synced_lsn, self._records_max
+        else:
+            through, records_max = self._unsure, len(self._owed)
+        batch = [each for each, _ in zip(self._owed, range(records_max), strict=False) if each[0] <= through]
         if not batch:
             return
         last = self._unsure = batch[-1][0]
