@@ -2,11 +2,13 @@
 
 1. SQLite and the journal, everything durable: CPU per request, added latency, and at a fixed rate; with this disk's fdatasync.
 2. One hot organization beside a hundred cool ones.
-3. PostgreSQL: one worker beside two on one database, and how often a look at the database found somebody waiting for a lock.
+3. PostgreSQL: one worker beside two on one database and two on two, and how often a look at the shared one found somebody waiting for
+   a lock.
 
 Read the ratios: absolute times are this machine's, and this moment's.
 """
 
+import asyncio
 import os
 import statistics
 import sys
@@ -15,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+import asyncpg
 from measure import (
     ROUNDS,
     Subject,
@@ -34,7 +37,7 @@ from tests.support.postgres import PostgresServer
 RATES = (500, 2_000, 3_000)
 """The first is what added latency is promised at."""
 COOL_OWNERS = 100
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.005
 
 
 def main() -> None:
@@ -88,31 +91,49 @@ def hot_and_cool(folder: Path, upstream: Subject) -> list[tuple[str, str]]:
 
 
 def on_postgres(folder: Path, upstream: Subject) -> list[tuple[str, str]]:
+    """Both workers run on one core: two on databases of their own say what that alone costs."""
     with PostgresServer(is_durable=True) as postgres:
-        url = postgres.create_database("bench")
-        asked = {"funds": "journal", "database_url": url}
-        workers = [start_bursar(folder / name, upstream, name, **asked) for name in ("one", "two")]  # type: ignore[arg-type]
-        with running(*(worker.process for worker in workers)):
-            for worker in workers:
+        shared, own = postgres.create_database("bench"), postgres.create_database("own")
+        one, two, apart = (
+            start_bursar(folder / name, upstream, name, funds="journal", database_url=url)
+            for name, url in (("one", shared), ("two", shared), ("apart", own))
+        )
+        with running(*(worker.process for worker in (one, two, apart))):
+            for worker in (one, two, apart):
                 worker.load(32, seconds=1)
-            alone, both, looks, waits = [], [], 0, 0
-            for _ in range(ROUNDS):
-                alone.append(cpu_ms(workers[:1]))
-                watch = Watch(postgres)
-                both.append(cpu_ms(workers))
-                looked, waited = watch.stop()
-                looks, waits = looks + looked, waits + waited
-    one, two = statistics.median(alone), statistics.median(both)
+            return [
+                row
+                for rate, name in ((0, "32 at once each"), (500, "500 requests/s each"))
+                for row in side_by_side(postgres, [one], [one, two], [one, apart], rate, f"PostgreSQL, {name}")
+            ]
+
+
+def side_by_side(
+    postgres: PostgresServer, one: list[Subject], two: list[Subject], apart: list[Subject], rate: int, name: str
+) -> list[tuple[str, str]]:
+    found: list[list[float]] = [[], [], []]
+    looks = waits = 0
+    for _ in range(ROUNDS):
+        found[0].append(cpu_ms(one, rate))
+        watch = Watch(postgres)
+        found[1].append(cpu_ms(two, rate))
+        looked, waited = watch.stop()
+        looks, waits = looks + looked, waits + waited
+        found[2].append(cpu_ms(apart, rate))
+    alone, both, neighbours = map(statistics.median, found)
     return [
-        ("PostgreSQL, CPU-ms per request, 1 worker, 2", f"{one:.3f}, {two:.3f}  ({two / one:.2f}x)"),
-        ("PostgreSQL, looks that found a wait for a lock", f"{waits} of {looks}"),
+        (
+            f"{name}: CPU-ms, 1 worker, 2, 2 apart",
+            f"{alone:.3f}, {both:.3f}, {neighbours:.3f}  ({both / alone:.2f}x, {neighbours / alone:.2f}x)",
+        ),
+        (f"{name}: looks that found a wait for a lock", f"{waits} of {looks}"),
     ]
 
 
-def cpu_ms(workers: list[Subject]) -> float:
+def cpu_ms(workers: list[Subject], rate: int) -> float:
     """Of a request, over all workers, each under the same load."""
     before = sum(worker.cpu_seconds() for worker in workers)
-    loads = [worker.start_load(32) for worker in workers]
+    loads = [worker.start_load(32, rate=rate) for worker in workers]
     requests = sum(answer_of(load)["requests"] for load in loads)
     return (sum(worker.cpu_seconds() for worker in workers) - before) / requests * 1000
 
@@ -121,10 +142,10 @@ class Watch:
     """Looks again and again whether anybody waits for a lock."""
 
     def __init__(self, postgres: PostgresServer) -> None:
-        self._postgres = postgres
+        self._folder = str(postgres.folder)
         self._looks = self._waits = 0
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
         self._thread.start()
 
     def stop(self) -> tuple[int, int]:
@@ -132,11 +153,14 @@ class Watch:
         self._thread.join()
         return self._looks, self._waits
 
-    def _look(self) -> None:
-        while not self._is_over.wait(LOOK_SECONDS):
-            found = self._postgres.ask("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    async def _look(self) -> None:
+        connection = await asyncpg.connect(host=self._folder, user="postgres", database="postgres")
+        while not self._is_over.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+            found = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             self._looks += 1
-            self._waits += found != "0"
+            self._waits += found > 0
+        await connection.close()
 
 
 if __name__ == "__main__":

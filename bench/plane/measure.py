@@ -151,6 +151,8 @@ def start_bursar(folder: Path, upstream: Subject, name: str = "bursar", **more: 
 
 
 def start_nginx(folder: Path, upstream: Subject) -> Subject | None:
+    """What it costs depends on how much it is asked: each time it wakes it serves all that waits (0.08 ms a request at 500/s, 0.025 at
+    4,000/s, 0.014 at the 65,000/s that it does as fast as answers come). At a fixed rate it has the same work as the others."""
     if shutil.which("nginx") is None:
         return None
     port = free_port()
