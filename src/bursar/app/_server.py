@@ -1,29 +1,19 @@
-"""The composition: the only place that builds long-lived objects and that knows every room."""
+"""Everything that serves, built and put together."""
 
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-import bursar.activity.tables
-import bursar.audit.tables
-import bursar.catalog.tables
-import bursar.identity.tables
-import bursar.keys.tables
-import bursar.ledger.tables
-import bursar.organizations.tables
-import bursar.payments.tables
-import bursar.storage.tables  # noqa: F401 - these register the rooms' tables on the shared metadata
-from bursar import catalog, ledger, storage
-from bursar.catalog import Catalog, Provider
+from bursar import ledger
+from bursar.app._catalog import CatalogHolder, sandbox_is_on
+from bursar.app._installation import Installation
+from bursar.catalog import Provider
 from bursar.gateway import (
     Admission,
     Attendant,
@@ -42,16 +32,12 @@ from bursar.gateway import (
     Uses,
     recover_left_holds,
 )
-from bursar.identity import Passwords
 from bursar.jobs import Jobs
-from bursar.kernel.clock import Clock, SystemClock
-from bursar.kernel.errors import BursarError, SettingsError
-from bursar.keys import KeyChecker
+from bursar.kernel.errors import SettingsError
 from bursar.mail import ConsoleMailer, Mailer, SmtpMailer
 from bursar.processors import SandboxProcessor
-from bursar.providers import Providers, UpstreamFailed, discover_local
+from bursar.providers import Providers, UpstreamFailed
 from bursar.settings import Settings
-from bursar.storage import SYSTEM, Database, DataDir, Sealer
 from bursar.web import WebParts, create_web
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
@@ -59,223 +45,10 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 LIVE, READY = "/health/live", "/health/ready"
 """For whoever watches or balances: 200 while this process runs; 200 while requests should be sent to it, else 503."""
 
-EXAMPLE_MODEL = "demo/echo-1"
-DEMO_MARK = "demo"
-"""The fact, kept in the database, that `bursar demo` made this data."""
-
-CONNECTIONS_OF_A_NODE = 16
-"""Of PostgreSQL's; its workers share them."""
-CONNECTIONS_LEAST = 4
-"""Of one worker."""
 STOP_SECONDS_MAX = 10
 """How long a stop waits for settlements once nothing runs any more; a database that is away must not keep the process."""
 
 _log = logging.getLogger("bursar.app")
-
-
-SYSTEM_CLOCK: Clock = SystemClock()
-"""For commands that open no installation."""
-
-
-@dataclass
-class Installation:
-    """What every command needs: the data directory, its secret and the database. `open_installation` makes it."""
-
-    settings: Settings
-    data_dir: DataDir
-    clock: Clock
-    secret: bytes
-    database: Database
-    checker: KeyChecker
-    public_url: str
-    passwords: Passwords = field(default_factory=Passwords)
-
-    async def close(self) -> None:
-        await self.release()
-        self.data_dir.unlock()
-
-    async def release(self) -> None:
-        """Lets go of everything but the data directory."""
-        self.passwords.close()
-        await self.database.close()
-
-
-async def open_installation(settings: Settings, *, public_url: str | None = None) -> Installation:
-    """Takes the data directory for this process and brings the schema up to date.
-
-    Raises `DataDirInUse`, `SettingsError` and what `storage.migrate` raises.
-    """
-    data_dir = DataDir(settings.data_dir)
-    data_dir.lock()
-    installation = join_installation(settings, data_dir, public_url=public_url)
-    database, secret = installation.database, installation.secret
-    try:
-        await storage.migrate(database)
-        await storage.check_secret(database, secret)
-    except BaseException:
-        await installation.close()
-        raise
-    return installation
-
-
-def join_installation(settings: Settings, data_dir: DataDir, *, public_url: str | None = None) -> Installation:
-    """One that another process has opened and holds: a worker's, whose supervisor took the data directory."""
-    clock = SystemClock()
-    secret = data_dir.secret(settings.secret)
-    return Installation(
-        settings=settings,
-        data_dir=data_dir,
-        clock=clock,
-        secret=secret,
-        database=make_database(settings, data_dir, secret, clock),
-        checker=KeyChecker(secret),
-        public_url=settings.public_url or public_url or f"http://{settings.host}:{settings.port}",
-    )
-
-
-def make_database(settings: Settings, data_dir: DataDir, secret: bytes, clock: Clock) -> Database:
-    """A further `Database` on the installation's data; the caller closes it."""
-    url = settings.database_url or data_dir.database_url
-    connections = max(CONNECTIONS_LEAST, CONNECTIONS_OF_A_NODE // settings.workers)
-    return Database(url, clock=clock, sealer=Sealer(secret), node=data_dir.node(), connections=connections)
-
-
-async def look_at_schema(settings: Settings) -> str | None:
-    """The schema's revision, None for an empty database; without the lock, changing nothing."""
-    database = make_database(settings, DataDir(settings.data_dir), secrets.token_bytes(32), SystemClock())
-    try:
-        return await storage.current_revision(database)
-    finally:
-        await database.close()
-
-
-class NothingToLookAt(SettingsError):
-    """There is no installation in the data directory, or its schema is not this version's."""
-
-
-@asynccontextmanager
-async def look_at_installation(settings: Settings) -> AsyncIterator[Database]:
-    """The installation's database for reading, beside a server or without one: nothing is made, locked, migrated or written.
-
-    Raises `NothingToLookAt`, `storage.DatabaseUnavailable`.
-    """
-    file = settings.data_dir.absolute() / "bursar.db"
-    if settings.database_url is None and not file.is_file():
-        raise NothingToLookAt(f"There is no database {file}.", remedy="Name the right folder with --data-dir.")
-    url = settings.database_url or f"sqlite:///{file}"
-    nobody = Sealer(secrets.token_bytes(32))
-    database = Database(url, clock=SystemClock(), sealer=nobody, node="look", read_only=True)
-    try:
-        revision = await storage.current_revision(database)
-        if revision != storage.head_revision():
-            raise NothingToLookAt(
-                f"The database has schema {revision or 'none'}, this Bursar reads {storage.head_revision()}.",
-                remedy="`bursar migrate` brings it to this version's; a running server of another version is asked by its own.",
-            )
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def open_copy(settings: Settings) -> AsyncIterator[tuple[Database, bytes | None]]:
-    """The database that a backup is restored to, and the installation's secret as far as it is there: none is made."""
-    data_dir = DataDir(settings.data_dir)
-    file = data_dir.path / "secret"
-    secret = data_dir.secret(settings.secret) if settings.secret is not None or file.is_file() else None
-    url = settings.database_url or data_dir.database_url
-    sealer = Sealer(secret or secrets.token_bytes(32))
-    database = Database(url, clock=SystemClock(), sealer=sealer, node="restore")
-    try:
-        yield database, secret
-    finally:
-        await database.close()
-
-
-async def look_at_catalog(settings: Settings) -> "CatalogHolder":
-    """The catalogue that `bursar serve` would use. Raises `CatalogError`."""
-    holder = CatalogHolder(settings, SystemClock(), demo=False, real_providers=True)
-    await holder.load()
-    return holder
-
-
-class CatalogHolder:
-    """The present catalogue. A reload that fails keeps the old one."""
-
-    def __init__(self, settings: Settings, clock: Clock, *, demo: bool, real_providers: bool) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._demo = demo
-        self._real_providers = real_providers
-        self._catalog = Catalog([], [], [])
-        self._database: Database | None = None
-
-    def __call__(self) -> Catalog:
-        return self._catalog
-
-    async def load(self) -> None:
-        """Raises `CatalogError`, naming file and line; once prices are kept, also what the database raises."""
-        variables = self._settings.provider_variables
-        local_models: dict[str, list[str]] = {}
-        if catalog.OLLAMA_VARIABLE in variables:
-            local_models["ollama"] = await discover_local(_local_url(variables[catalog.OLLAMA_VARIABLE]))
-        offered = catalog.load(
-            demo=self._demo,
-            file=self._settings.catalog,
-            environment=variables,
-            real_providers=self._real_providers,
-            clock=self._clock,
-            local_models=local_models,
-        )
-        await self._keep_prices(offered)
-        self._catalog = offered
-
-    async def keep_prices_in(self, database: Database) -> None:
-        """From now on nothing is offered at a price that is not stored first: a charge can be explained when the catalogue is another."""
-        self._database = database
-        await self._keep_prices(self._catalog)
-
-    async def _keep_prices(self, offered: Catalog) -> None:
-        if self._database is not None:
-            prices = [endpoint.pricing for endpoint in offered.endpoints() if endpoint.pricing is not None]
-            async with self._database.begin(SYSTEM) as tx:
-                await catalog.store_prices(tx, prices)
-
-    async def reload(self) -> None:
-        before, sold = self._catalog, sandbox_is_on(self._settings, self)
-        try:
-            await self.load()
-        except BursarError as error:
-            remedy = error.remedy if error.remedy and error.remedy not in error.sentence else ""
-            _log.error("the catalogue was not reloaded: %s %s", error.sentence, remedy)
-            return
-        if sold and not sandbox_is_on(self._settings, self):
-            self._catalog = before
-            _log.error(
-                "the catalogue was not reloaded: it adds a real provider while sandbox credits are sold, so that anybody could "
-                "spend your money by clicking. A restart turns sandbox purchases off; "
-                "BURSAR_LET_SANDBOX_CREDITS_SPEND_REAL_MONEY=true allows both."
-            )
-        else:
-            _log.info("the catalogue was reloaded: %r", self._catalog)
-
-    @property
-    def spends_real_money(self) -> bool:
-        return any(endpoint.provider.real for endpoint in self._catalog.endpoints())
-
-    def example_model(self) -> str:
-        """A model for snippets: the demo's, else the first that has a price."""
-        offered = [endpoint.model.id for endpoint in self._catalog.endpoints() if endpoint.pricing is not None]
-        return EXAMPLE_MODEL if EXAMPLE_MODEL in offered or not offered else offered[0]
-
-
-def _local_url(value: str) -> str:
-    try:
-        return catalog.local_base_url(value)
-    except ValueError:
-        raise SettingsError(
-            f"{catalog.OLLAMA_VARIABLE} is not an address.", remedy="Write it like 127.0.0.1:11434."
-        ) from None
 
 
 class Server:
@@ -488,13 +261,6 @@ def _without_slash(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """`/api/v1/models/` is `/api/v1/models`: answered at once, never redirected by a Host header that anybody may write."""
     path = scope["path"]
     return {**scope, "path": path.rstrip("/"), "raw_path": None} if path.endswith("/") else scope
-
-
-def sandbox_is_on(settings: Settings, holder: CatalogHolder) -> bool:
-    """Sandbox credits never meet a provider that costs the operator money, unless a setting says so by its name."""
-    if settings.payments != "sandbox":
-        return False
-    return not holder.spends_real_money or settings.let_sandbox_credits_spend_real_money
 
 
 def make_mailer(settings: Settings) -> Mailer:
