@@ -80,6 +80,32 @@ async def test_two_hundred_who_wait_at_once_share_few_syncs(tmp_path):
     await journal.close()
 
 
+async def test_where_many_records_come_a_group_waits_a_moment_for_company_and_else_for_nobody(tmp_path):
+    disk, syncer = WatchedDisk(), HandSyncer()
+    journal = Journal.open(tmp_path, "w", disk=disk, syncer=syncer, limits=JournalLimits(busy_records_per_second=1_000))
+
+    async def appended(seconds_between: float) -> int:
+        """Of 200 requests that come one by one: how many syncs they took, if what is to come later comes after ten of them."""
+        before, waiting = disk.syncs, []
+        for number in range(200):
+            syncer.now += seconds_between
+            waiting.append(asyncio.create_task(journal.synced(journal.append(1, b"x"))))
+            await asyncio.sleep(0)
+            if number % 10 == 9:
+                syncer.call()
+            while syncer.work():
+                await asyncio.sleep(0)
+        syncer.settle()
+        await asyncio.gather(*waiting)
+        return disk.syncs - before
+
+    assert await appended(0.01) == 200
+    assert await appended(0.0005) < 150, "2,000 in a second: ten share one, once that was noticed"
+    assert await appended(0.0005) < 30
+    assert await appended(0.01) > 180, "and no longer when it is over"
+    await journal.close()
+
+
 async def test_waiting_for_what_is_on_disk_already_syncs_nothing(tmp_path):
     disk = WatchedDisk()
     journal = Journal.open(tmp_path, "w", disk=disk)

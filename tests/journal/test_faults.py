@@ -106,7 +106,7 @@ async def test_a_disk_that_fails_while_a_spare_is_made_writes_nothing_after_that
     disk.broken = True
     waiting = asyncio.create_task(outcome(journal.synced(journal.append(1, b"too late"))))
     await asyncio.sleep(0)
-    syncer._callbacks.clear()
+    syncer.forget()
     syncer.turn()
     assert await waiting == "JournalFailed"
     journal._hand_over()

@@ -11,8 +11,14 @@ from typing import Any
 from bursar.journal import JournalLimits
 from tests.support.journal import ForgetfulDisk, PowerLost
 
-LIMITS = JournalLimits(segment_bytes=1 << 13, group_bytes_max=1 << 11, record_bytes_max=1536, segments_max=60)
-"""Small, so that segments come and go within one schedule."""
+LIMITS = JournalLimits(
+    segment_bytes=1 << 13,
+    group_bytes_max=1 << 11,
+    record_bytes_max=1536,
+    segments_max=60,
+    busy_records_per_second=8,
+)
+"""Small, so that segments come and go within one schedule, and so that a journal is busy now and then."""
 
 
 class SimulatedSyncer:
@@ -36,6 +42,9 @@ class SimulatedSyncer:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def stop(self) -> None:
         while self._jobs or self._is_busy:

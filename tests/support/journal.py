@@ -197,6 +197,8 @@ class HandSyncer:
     def __init__(self) -> None:
         self._jobs: deque[tuple[Callable, Callable]] = deque()
         self._callbacks: list[Callable[[], None]] = []
+        self._late: list[Callable[[], None]] = []
+        self.now = 0.0
 
     def submit(self, work: Callable, done: Callable) -> None:
         self._jobs.append((work, done))
@@ -205,17 +207,37 @@ class HandSyncer:
         self._callbacks.append(callback)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
+        self._late.append(callback)
 
-    def call(self) -> None:
-        """Calls what is due."""
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self) -> None:
+        """Calls what was to come soon, and nothing that was to come later."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 
+    def call(self) -> None:
+        """Calls what is due."""
+        self._callbacks, self._late = self._callbacks + self._late, []
+        self.call_soon()
+
+    def forget(self) -> None:
+        """Nothing that was to be called will be."""
+        self._callbacks, self._late = [], []
+
     def turn(self) -> bool:
         """Calls what is due, then does one job. False if there was none."""
         self.call()
+        return self._do_one()
+
+    def work(self) -> bool:
+        """The same, but for what was to come later."""
+        self.call_soon()
+        return self._do_one()
+
+    def _do_one(self) -> bool:
         if not self._jobs:
             return False
         work, done = self._jobs.popleft()

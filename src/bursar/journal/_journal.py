@@ -1,6 +1,7 @@
 """The front door. All of it runs on the event loop and waits for nothing; what waits for the disk is a job of the `Syncer`.
 
-One group is on its way to the disk, the next one fills meanwhile: that is all of group commit.
+One group is on its way to the disk, the next one fills meanwhile. Where many records come a group also waits a moment for more of
+them: a sync costs the same for one record as for ten.
 """
 
 import asyncio
@@ -41,6 +42,25 @@ class _Group:
         return self.first_lsn + self.count - 1
 
 
+class _Pace:
+    """Whether so many records come in a second, looked at every so often."""
+
+    RECORDS = 64
+    SECONDS = 0.1  # duration, not money
+
+    def __init__(self, records_per_second: int) -> None:
+        self._limit = records_per_second
+        self._lsn, self._at = 0, float("-inf")  # a moment, not money
+        self._is_busy = False
+
+    def is_busy(self, lsn: int, now: float) -> bool:  # a moment, not money
+        records, seconds = lsn - self._lsn, now - self._at
+        if records >= self.RECORDS or seconds >= self.SECONDS:
+            self._is_busy = records >= self._limit * seconds
+            self._lsn, self._at = lsn, now
+        return self._is_busy
+
+
 class Journal:
     """The records of one worker, numbered from 1 without gaps (`lsn`). Made by `open`; one event loop uses it."""
 
@@ -60,6 +80,7 @@ class Journal:
         self._outstanding_bytes = 0
         self._is_lingering = False
         self._is_called_soon = False
+        self._pace = _Pace(limits.busy_records_per_second)
         self._is_growing = False
         self._has_failed = False
         self._is_closed = False
@@ -143,9 +164,8 @@ class Journal:
             self._loop = asyncio.get_running_loop()  # kept: it costs a system call each time
         future = self._loop.create_future()
         self._group_of(lsn).waiting.append(future)
-        if self._in_flight is None and not self._is_called_soon:
-            self._is_called_soon = True
-            self._syncer.soon(self._called_soon)
+        if self._in_flight is None:
+            self._hand_over_soon()
         await future
 
     @property
@@ -213,6 +233,18 @@ class Journal:
         self._is_called_soon = False
         self._hand_over()
 
+    def _hand_over_soon(self) -> None:
+        if self._is_called_soon:
+            return
+        self._is_called_soon = True
+        if self._is_busy():
+            self._syncer.later(self._limits.busy_linger_seconds, self._called_soon)
+        else:
+            self._syncer.soon(self._called_soon)
+
+    def _is_busy(self) -> bool:
+        return self._pace.is_busy(self._last_lsn, self._syncer.time())
+
     def _hand_over(self) -> None:
         """Sends the next group on its way, unless one is on it."""
         if self._in_flight is not None or self._has_failed:
@@ -236,7 +268,11 @@ class Journal:
         self._in_flight = None
         self._synced_lsn = group.last_lsn
         self._outstanding_bytes -= group.cost
-        self._hand_over()  # before those are woken who waited: the disk works while they do
+        if self._is_busy() and not self._full:
+            if self._filling.count:
+                self._hand_over_soon()
+        else:
+            self._hand_over()  # before those are woken who waited: the disk works while they do
         for future in group.waiting:
             if not future.done():
                 future.set_result(None)

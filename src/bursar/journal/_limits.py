@@ -24,10 +24,16 @@ class JournalLimits:
     """One payload."""
     linger_seconds: float = 0.05  # duration, not money
     """How long a record that nobody waits for may wait for company."""
+    busy_records_per_second: int = 1_500
+    """From so many on (750 requests/s) a sync costs more than the wait for company."""
+    busy_linger_seconds: float = 0.001  # duration, not money
+    """How long the records of a busy journal wait for others, though somebody waits for them; uvloop's timers know no less."""
     retry_seconds: float = 1.0  # duration, not money
     """How often a full disk is asked for another segment."""
 
     def __post_init__(self) -> None:
+        if self.busy_records_per_second < 0:
+            raise ValueError("busy_records_per_second must not be negative")
         if min(self.record_bytes_max, self.reserve_segments) < 1:
             raise ValueError("a journal needs room for a record and at least one reserve segment")
         if self.group_bytes_max < self.record_bytes_max + RECORD_OVERHEAD_BYTES + GROUP_OVERHEAD_BYTES:

@@ -23,6 +23,10 @@ class Syncer(Protocol):
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None: ...
 
+    def time(self) -> float:
+        """Seconds from an arbitrary start."""
+        ...
+
     async def stop(self) -> None:
         """Returns when every job is done; no job runs after that."""
         ...
@@ -65,6 +69,9 @@ class ThreadSyncer:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         self._running_loop().call_later(seconds, callback)
+
+    def time(self) -> float:
+        return self._running_loop().time()
 
     async def stop(self) -> None:
         if self._thread is None:
