@@ -3,12 +3,15 @@
 `python bench/plane/curve.py`; takes a few minutes, most of them to make the data.
 """
 
+import os
 import tempfile
 from pathlib import Path
 
 from measure import interleaved, report, running, start_bursar, start_upstream
 
-SIZES = {"small": (10, 100, 0), "large": (10_000, 1_000_000, 1_000_000)}
+SCALE = int(os.environ.get("SCALE", "1"))
+"""So many times smaller is what is large: a look at whether this runs at all needs no million of anything."""
+SIZES = {"small": (10, 100, 0), "large": (10_000 // SCALE, 1_000_000 // SCALE, 1_000_000 // SCALE)}
 """Organizations, keys (of which at most 1,000 are used), past generations."""
 
 

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS", "2"))
+RESULTS = Path(os.environ.get("BENCH_RESULTS", HERE.parent / "results"))
 MACHINE = (
     f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
     f"{platform.system()} {platform.release()}"
@@ -26,7 +27,7 @@ MACHINE = (
 
 
 class Subject:
-    """A process under load. Its CPU is its own (user and system), its children's included."""
+    """A process under load. Its CPU is that of all its threads (user and system)."""
 
     def __init__(self, name: str, process: subprocess.Popen[str], port: int, keys: Path) -> None:
         self.name, self.process, self.port, self.keys = name, process, port, keys
@@ -68,7 +69,7 @@ class Subject:
         """CPU per request in ms, and how long requests took."""
         before = self.cpu_seconds()
         got = self.load(connections, events, gap_ms, rate=rate)
-        cpu = self.cpu_seconds() - before
+        cpu = max(self.cpu_seconds() - before, 1 / TICKS)  # less cannot be told from nothing
         return {"cpu_ms": cpu / got["requests"] * 1000, "p50_ms": got["p50_ms"], "p99_ms": got["p99_ms"]}
 
 
@@ -174,6 +175,6 @@ def report(name: str, rows: list[tuple[str, str]]) -> None:
     print(MACHINE)
     for label, value in rows:
         print(f"  {label:56} {value}")
-    out = HERE.parent / "results" / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
+    out = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"machine": MACHINE, "rounds": ROUNDS, "rows": dict(rows)}, indent=2) + "\n")
