@@ -479,7 +479,7 @@ async def test_a_batch_whose_outcome_is_unknown_is_repeated_whole_though_batches
     monkeypatch.setattr("bursar.gateway._journaled.BATCH_RECORDS_MAX", 2)
     monkeypatch.setattr("bursar.gateway._journaled.BATCH_RECORDS_IN_TURN_MAX", 5)
     world, worker = await working([ANSWER])
-    worker.funds._turn = ledger.Turn(0, 2)
+    worker.funds._place = ledger.Place(0, 2)
     real, lost = world.database.begin, asyncio.Event()
 
     @asynccontextmanager
@@ -487,7 +487,7 @@ async def test_a_batch_whose_outcome_is_unknown_is_repeated_whole_though_batches
         async with real(scope) as tx:
             yield tx
         if scope == SYSTEM and len(worker.funds._owed) >= 5 and not lost.is_set():
-            worker.funds._turn = ledger.Turn(0, 1)
+            worker.funds._place = ledger.Place(0, 1)
             lost.set()
             raise Unavailable("The connection was cut after the commit.")
 

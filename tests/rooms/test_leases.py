@@ -151,7 +151,7 @@ async def test_a_worker_that_was_not_seen_for_long_is_forgotten_and_stays_so_unt
 async def test_workers_that_may_be_serving_take_turns_by_name(books: Database):
     async def turns() -> list[tuple[int, int]]:
         async with books.snapshot(SYSTEM) as snapshot:
-            return [await ledger.turn_of(snapshot, worker) for worker in (ONE, TWO, THREE)]
+            return [await ledger.place_of(snapshot, worker) for worker in (ONE, TWO, THREE)]
 
     await register(books, THREE)
     assert await turns() == [(0, 3), (1, 3), (2, 3)]

@@ -103,8 +103,8 @@ class JournalFunds:
         self._unsure: int | None = None
         """The last record of a batch whose outcome is not known: it is repeated as it was, never longer, or it would not follow the
         watermark that it may have moved itself; and never shorter, or what follows would not."""
-        self._turn = ledger.Turn(0, 1)
-        """When it begins them, among the workers of all nodes."""
+        self._place = ledger.Place(0, 1)
+        """Among the workers of all nodes: when it begins its batches."""
         self._row = asyncio.Lock()
         """Whoever changes the worker's row has this first: a lock in the database would be waited for on a connection."""
         self._news = asyncio.Event()
@@ -195,7 +195,7 @@ class JournalFunds:
         """Brings the database up to what the journal says; returns how many requests had been interrupted. Run before serving."""
         async with self._database.begin(SYSTEM) as tx:
             found = await ledger.register_worker(tx, self.worker, self._database.node, self._host)
-            self._turn = await ledger.turn_of(tx, self.worker)
+            self._place = await ledger.place_of(tx, self.worker)
         self._watermark = found.watermark
         intents, progress = self._read(found.watermark)
         for generation, intent in intents.items():
@@ -217,7 +217,7 @@ class JournalFunds:
         """By the clock, every few seconds: says that the worker lives, and gives back what nobody uses."""
         async with self._row, self._database.begin(SYSTEM) as tx:
             alive = await ledger.touch_worker(tx, self.worker, self._journal.last_lsn)
-            self._turn = await ledger.turn_of(tx, self.worker)
+            self._place = await ledger.place_of(tx, self.worker)
         if alive:
             self._leases.heard()
             await self._leases.return_idle()
@@ -343,14 +343,14 @@ class JournalFunds:
     def _seconds_to_turn(self, since_last: float) -> float:
         """Workers begin their batches in turn, each at its part of a period by the clock, so that two seldom want the same account at
         once. Where clocks differ they would sometimes wait for each other, and no more than that."""
-        place, of = self._turn
+        number, of = self._place
         period = min(BATCH_SECONDS * of, BATCH_SECONDS_MAX)
-        wait = (period * place / of - self._clock.now().timestamp()) % period
+        wait = (period * number / of - self._clock.now().timestamp()) % period
         return wait if since_last + wait > period / 2 else wait + period
 
     @property
     def _records_max(self) -> int:
-        return BATCH_RECORDS_MAX if self._turn.of == 1 else BATCH_RECORDS_IN_TURN_MAX
+        return BATCH_RECORDS_MAX if self._place.of == 1 else BATCH_RECORDS_IN_TURN_MAX
 
     def _wait_for_database(self, error: Exception) -> None:
         if isinstance(error, Unavailable):

@@ -115,17 +115,17 @@ async def count_heard(snapshot: Snapshot, up_to: datetime) -> Heard:
     return Heard(len(heard), len(living))
 
 
-class Turn(NamedTuple):
-    """The `place` (from 0) of one among `of`."""
+class Place(NamedTuple):
+    """One among `of`, by `number` from 0."""
 
-    place: int
+    number: int
     of: int
 
 
-async def turn_of(snapshot: Snapshot, worker: WorkerId) -> Turn:
-    """Among the workers that may be serving, by name; the first of one, should it not be among them."""
+async def place_of(snapshot: Snapshot, worker: WorkerId) -> Place:
+    """Among the workers that may be serving, by name; the only one, should it not be among them."""
     names = sorted(each.worker for each in await _living(snapshot))
-    return Turn(names.index(worker), len(names)) if worker in names else Turn(0, 1)
+    return Place(names.index(worker), len(names)) if worker in names else Place(0, 1)
 
 
 async def _living(snapshot: Snapshot) -> Sequence[Any]:
