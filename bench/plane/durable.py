@@ -22,6 +22,7 @@ from measure import (
     ROUNDS,
     Subject,
     answer_of,
+    at_our_rate,
     interleaved,
     report,
     running,
@@ -76,6 +77,7 @@ def on_sqlite(folder: Path, upstream: Subject, nginx: Subject | None) -> list[tu
             rows += whole(interleaved(subjects, connections), f"durable, {connections} at once")
         for rate in RATES:
             rows += whole(interleaved(subjects, 64, rate=rate), f"durable, {rate} requests/s")
+        rows += at_our_rate(bursar, nginx, "durable")
     return rows
 
 

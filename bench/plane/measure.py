@@ -70,7 +70,12 @@ class Subject:
         before = self.cpu_seconds()
         got = self.load(connections, events, gap_ms, rate=rate)
         cpu = max(self.cpu_seconds() - before, 1 / TICKS)  # less cannot be told from nothing
-        return {"cpu_ms": cpu / got["requests"] * 1000, "p50_ms": got["p50_ms"], "p99_ms": got["p99_ms"]}
+        return {
+            "cpu_ms": cpu / got["requests"] * 1000,
+            "p50_ms": got["p50_ms"],
+            "p99_ms": got["p99_ms"],
+            "rate": got["requests"] / got["seconds"],
+        }
 
 
 def answer_of(load: subprocess.Popen[str]) -> dict[str, Any]:
@@ -104,6 +109,23 @@ def whole(found: dict[str, dict[str, float]], name: str) -> list[tuple[str, str]
         (f"{name}: requests per second of one core", f"{1000 / ours['cpu_ms']:.0f}"),
         (f"{name}: added p50, p99", f"{ours['p50_ms'] - direct['p50_ms']:.2f}, {ours['p99_ms'] - direct['p99_ms']:.2f} ms"),
     ]  # fmt: skip
+
+
+def at_our_rate(bursar: Subject, nginx: Subject | None, name: str) -> list[tuple[str, str]]:
+    """As many requests a second for nginx as Bursar serves as fast as it can."""
+    if nginx is None:
+        return []
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(bursar.measured(64))
+        theirs.append(nginx.measured(64, rate=round(ours[-1]["rate"])))
+    found = {"bursar": median_of(ours), "nginx": median_of(theirs)}
+    return [
+        (
+            f"{name}, as fast as Bursar can: CPU-ms per request",
+            f"{found['bursar']['cpu_ms']:.3f}{beside_nginx(found, 'cpu_ms')} at {found['bursar']['rate']:.0f} requests/s",
+        )
+    ]
 
 
 def free_port() -> int:

@@ -5,7 +5,8 @@ median over interleaved rounds: Bursar, nginx, direct, Bursar, nginx, … What a
 long stream and a short one, by the number of events between them; what a stream costs as such is the short one.
 
 What nginx costs depends on how often it is asked: as fast as answers come that is many times as often as Bursar is, and a request costs it a
-fraction of what it does at a rate both can serve. So whole answers are also measured at fixed rates. No one row is the answer: read all.
+fraction of what it does at a rate both can serve. So whole answers are also measured at fixed rates, and at the one that Bursar reaches.
+No one row is the answer: read all.
 """
 
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from measure import (
     Subject,
     answer_of,
+    at_our_rate,
     beside_nginx,
     interleaved,
     report,
@@ -51,6 +53,7 @@ def main() -> None:
                 rows += whole(interleaved(subjects, connections), f"whole, {connections} at once")
             for rate in RATES:
                 rows += whole(interleaved(subjects, 64, rate=rate), f"whole, {rate} requests/s")
+            rows += at_our_rate(bursar, nginx, "whole")
             for connections, gap_ms in ((1, 0), (64, 0), (64, GAP_MS)):
                 rows += streamed(subjects, connections, gap_ms)
             rows += open_streams(bursar)
