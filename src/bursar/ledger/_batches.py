@@ -49,6 +49,8 @@ _transfers = tables.transfers
 _workers = tables.workers
 _batches = tables.batches
 
+_Change = tuple[OwnerId, Account, int]
+
 
 class WatermarkGap(Conflict):
     """A batch does not begin right behind the last record that was applied; nothing of its transaction happens."""
@@ -86,7 +88,7 @@ async def apply_batch(
     for settlement in batch.settlements:
         if settlement.generation not in settled:
             asked.setdefault(settlement.generation, settlement)
-    charged, posted = await _charge(tx, worker, list(asked.values()))
+    charged, changes = await _charge(tx, worker, list(asked.values()))
     missing = {name: Nanos(asked[name].charge - paid) for name, paid in charged.items()}
     losses = [
         loss_of(asked[name].owner, name, Nanos(amount + asked[name].beyond))
@@ -99,9 +101,11 @@ async def apply_batch(
         Outcome(asked[name].owner, name, charged[name], lost.get(name, ZERO)) for name in asked if name in charged
     ]
     await _keep(tx, before, batch, outcomes)
-    await _move(tx, worker, posted)
+    await _move(tx, worker, changes)
     await _count(tx, worker, asked, charged)
-    await _add_to_accounts(tx, losses)  # the house's after all others, so that nobody who waits for them is waited for
+    await _add_to_accounts(
+        tx, net_changes(losses)
+    )  # the house's after all others, so that nobody who waits for them is waited for
     return Applied(charged, {name: amount for name, amount in missing.items() if amount}, lost)
 
 
@@ -157,9 +161,8 @@ def _is_behind(worker: Worker, first_lsn: int, last_lsn: int) -> bool:
 
 async def _charge(
     tx: Tx, worker: WorkerId, asked: Sequence[Settlement]
-) -> tuple[dict[GenerationId, Nanos], list[Transfer]]:
-    """What is charged, by generation, and the transfers for it: those that had been charged before are left out. Balances are yet to
-    follow."""
+) -> tuple[dict[GenerationId, Nanos], Sequence[_Change]]:
+    """What is charged, by generation, and what that is to change of balances: those that had been charged before are left out."""
     by_owner: defaultdict[OwnerId, list[Settlement]] = defaultdict(list)
     for settlement in asked:
         by_owner[settlement.owner].append(settlement)
@@ -182,8 +185,9 @@ async def _charge(
             posted.append(transfer)
         else:
             paid.pop(GenerationId(transfer.reference or ""), None)
-    await _require_room(tx, posted)
-    return paid, posted
+    changes = net_changes(posted)
+    await _require_room(tx, changes)
+    return paid, changes
 
 
 async def _lock_accounts(tx: Tx, owners: Sequence[OwnerId]) -> dict[OwnerId, int]:
@@ -208,8 +212,8 @@ async def _not_charged_yet(tx: Tx, owner: OwnerId, settlements: Sequence[Settlem
     return [each for each, name in zip(settlements, names, strict=True) if name not in known or not each.charge]
 
 
-async def _require_room(tx: Tx, posted: Sequence[Transfer]) -> None:
-    added = {owner: change for owner, account, change in net_changes(posted) if account is Account.SPENT}
+async def _require_room(tx: Tx, changes: Sequence[_Change]) -> None:
+    added = {owner: change for owner, account, change in changes if account is Account.SPENT}
     spent = await tx.all(
         select(_accounts.c.owner_id, _accounts.c.balance_nanos).where(
             _accounts.c.owner_id.in_(added), _accounts.c.account == Account.SPENT.value
@@ -220,26 +224,26 @@ async def _require_room(tx: Tx, posted: Sequence[Transfer]) -> None:
             raise BalanceTooLarge("That is more than one account can hold.", owner=row.owner_id)
 
 
-async def _move(tx: Tx, worker: WorkerId, posted: Sequence[Transfer]) -> None:
-    """What the transfers do to accounts and leases. Rows that a change takes from are there, and large enough: whoever could have
+async def _move(tx: Tx, worker: WorkerId, changes: Sequence[_Change]) -> None:
+    """Changes accounts and leases. Rows that a change takes from are there, and large enough: whoever could have
     changed that waits for this transaction."""
-    await _add_to_accounts(tx, posted)
+    await _add_to_accounts(tx, changes)
     await _add_each(
         tx,
         tables.leases,
         [
             {"owner_id": owner, "worker": worker, "change": change}
-            for owner, account, change in net_changes(posted)
+            for owner, account, change in changes
             if account is Account.LEASED
         ],
     )
 
 
-async def _add_to_accounts(tx: Tx, posted: Sequence[Transfer]) -> None:
+async def _add_to_accounts(tx: Tx, changes: Sequence[_Change]) -> None:
     await _add_each(
         tx,
         tables.accounts,
-        [{"owner_id": owner, "account": name.value, "change": change} for owner, name, change in net_changes(posted)],
+        [{"owner_id": owner, "account": name.value, "change": change} for owner, name, change in changes],
     )
 
 
