@@ -1,4 +1,4 @@
-"""The benches start, and measure something: a migration or a name that moves must not break them unseen."""
+"""The data plane's benches start, and measure something: a migration or a name that moves must not break them unseen."""
 
 import json
 import os

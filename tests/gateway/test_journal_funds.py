@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,6 +89,13 @@ async def leased(world: World) -> int:
         return sum(each.amount for each in await ledger.list_leases(snapshot))
 
 
+def counted_begins(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many transactions were begun from now on."""
+    seen = Mock(side_effect=world.database.begin)
+    monkeypatch.setattr(world.database, "begin", seen)
+    return lambda: seen.call_count
+
+
 async def test_a_request_is_charged_from_a_lease_and_can_be_read_a_moment_later(working: Any):
     world, worker = await working([ANSWER])
     answer = await world.post(BODY)
@@ -104,19 +112,11 @@ async def test_a_request_is_charged_from_a_lease_and_can_be_read_a_moment_later(
 
 async def test_a_stream_of_many_requests_touches_the_database_less_than_once_each(working: Any, monkeypatch: Any):
     world, worker = await working([ANSWER])
-    begun = 0
-    real = world.database.begin
-
-    def counted(scope: Any) -> Any:
-        nonlocal begun
-        begun += 1
-        return real(scope)
-
-    monkeypatch.setattr(world.database, "begin", counted)
+    begun = counted_begins(world, monkeypatch)
     for _ in range(10):
         await asyncio.gather(*(world.post(BODY) for _ in range(20)))
     await worker.funds.caught_up()
-    assert begun < 60
+    assert begun() < 60
     assert await world.books_are_right() == 200 * COST
 
 
@@ -139,6 +139,14 @@ async def test_a_batch_waits_neither_for_a_reader_nor_when_it_is_full(working: A
     assert await world.books_are_right() == 5 * COST
 
 
+async def test_a_worker_knows_its_place_from_its_start(scripted: Callable[..., Any], tmp_path: Path):
+    world = await scripted([ANSWER], catalog=ALONE)
+    for name, place in (("w1", (0, 1)), ("w2", (1, 2))):
+        worker = Worker(world, tmp_path, name)
+        await worker.start()
+        assert worker.funds._place == place
+
+
 async def test_workers_begin_their_batches_in_turn_by_the_clock(working: Any, monkeypatch: pytest.MonkeyPatch):
     world, worker = await working([ANSWER])
     for other in ("w0", "w2", "w3"):
@@ -147,14 +155,21 @@ async def test_workers_begin_their_batches_in_turn_by_the_clock(working: Any, mo
     await worker.funds.tend()
     clock = FixedClock(datetime(2026, 11, 29, tzinfo=UTC))
     monkeypatch.setattr(worker.funds, "_clock", clock)
-    for _ in range(200):
-        clock.advance(timedelta(milliseconds=7))
-        for since_last in (0.0, BATCH_SECONDS_MAX / 3, BATCH_SECONDS_MAX):
-            wait = worker.funds._seconds_to_turn(since_last)
-            assert since_last + wait > BATCH_SECONDS_MAX / 2
-            assert wait < BATCH_SECONDS_MAX * 1.5
-            part = (clock.now().timestamp() + wait) % BATCH_SECONDS_MAX
-            assert part == pytest.approx(BATCH_SECONDS_MAX / 4, abs=1e-6), "the second of four"
+    waits: asyncio.Queue[float] = asyncio.Queue()
+
+    async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+        waits.put_nowait(seconds)
+        await event.wait()
+
+    monkeypatch.setattr(_journaled, "wait_at_most", wait_at_most)
+    for _ in range(12):
+        clock.advance(timedelta(milliseconds=97))
+        await world.post(BODY)
+        await worker.funds.caught_up()
+        wait = await waits.get()
+        assert BATCH_SECONDS_MAX / 2 < wait < BATCH_SECONDS_MAX * 1.5
+        part = (clock.now().timestamp() + wait) % BATCH_SECONDS_MAX
+        assert part == pytest.approx(BATCH_SECONDS_MAX / 4, abs=1e-6), "the second of four"
 
 
 async def test_who_says_that_the_worker_lives_waits_for_its_batch_without_a_connection(
@@ -174,21 +189,13 @@ async def test_who_says_that_the_worker_lives_waits_for_its_batch_without_a_conn
     monkeypatch.setattr(_journaled, "apply_settlements", slowly)
     await world.post(BODY)
     await begun.wait()
-    opened = 0
-    real = world.database.begin
-
-    def counted(scope: Any) -> Any:
-        nonlocal opened
-        opened += 1
-        return real(scope)
-
-    monkeypatch.setattr(world.database, "begin", counted)
+    opened = counted_begins(world, monkeypatch)
     tending = asyncio.ensure_future(worker.funds.tend())
     await asyncio.sleep(0.1)
-    assert opened == 0
+    assert opened() == 0
     goes_on.set()
     await tending
-    assert opened == 1
+    assert opened() == 1
     await worker.funds.caught_up()
     assert await world.books_are_right() == COST
 
@@ -503,6 +510,39 @@ async def test_a_batch_whose_outcome_is_unknown_is_repeated_whole_though_batches
     assert worker.funds.state().lag == 0
     assert len(await world.generations()) == 13
     assert await world.books_are_right() == 13 * COST
+
+
+async def test_of_a_batch_of_unknown_outcome_that_is_refused_every_row_has_less_in_it(
+    working: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Also those behind the length that batches have by then: one left as it was would be refused for ever."""
+    monkeypatch.setattr("bursar.gateway._journaled.BATCH_RECORDS_MAX", 2)
+    monkeypatch.setattr("bursar.gateway._journaled.BATCH_SECONDS", 60)
+    world, worker = await working([ANSWER])
+    worker.funds._place = ledger.Place(0, 2)
+    apply, asked = _journaled.apply_settlements, []
+
+    async def refused(*arguments: Any) -> Any:
+        rows = arguments[4]
+        if len(rows) < 5 and not asked:
+            return await apply(*arguments)
+        asked.append(rows)
+        worker.funds._place = ledger.Place(0, 1)
+        if len(asked) == 1:
+            raise Unavailable("The connection was cut.")
+        if any(row.model != "unknown" for row in rows):
+            raise RuntimeError("the database refused a row")
+        return await apply(*arguments)
+
+    monkeypatch.setattr(_journaled, "apply_settlements", refused)
+    await world.post(BODY)
+    await worker.funds.caught_up()
+    await asyncio.gather(*(world.post(BODY) for _ in range(6)))
+    await worker.funds.caught_up()
+    async with asyncio.timeout(20):
+        while worker.funds.state().lag:
+            await asyncio.sleep(0.05)
+    assert await world.books_are_right() == 7 * COST
 
 
 async def test_killed_before_any_output_costs_nothing_and_leaves_a_trace(working: Any, tmp_path: Path):

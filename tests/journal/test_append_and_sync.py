@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -103,6 +104,38 @@ async def test_where_many_records_come_a_group_waits_a_moment_for_company_and_el
     assert await appended(0.0005) < 150, "2,000 in a second: ten share one, once that was noticed"
     assert await appended(0.0005) < 30
     assert await appended(0.01) > 180, "and no longer when it is over"
+    await journal.close()
+
+
+async def test_what_comes_while_a_busy_journal_writes_waits_for_company_unless_a_group_is_full(tmp_path):
+    disk, syncer = WatchedDisk(), HandSyncer()
+    limits = replace(SMALL, busy_records_per_second=1)
+    journal = Journal.open(tmp_path, "w", disk=disk, syncer=syncer, limits=limits)
+    for _ in range(64):
+        syncer.now += 0.001
+        journal.append(1, b"x")
+        syncer.turn()
+    syncer.settle()
+
+    def appended(payload: bytes, times: int) -> asyncio.Task[None]:
+        for _ in range(times):
+            lsn = journal.append(1, payload)
+        return asyncio.create_task(journal.synced(lsn))
+
+    first = appended(b"x", 1)
+    await asyncio.sleep(0)
+    syncer.call()  # the first is on its way
+    second = appended(b"x", 1)
+    await asyncio.sleep(0)
+    assert syncer.work()
+    assert not syncer.work(), "the second waits"
+    third = appended(b"x" * 900, 3 * limits.group_bytes_max // 900)
+    await asyncio.sleep(0)
+    syncer.call()
+    assert syncer.work()
+    assert syncer.work(), "the first full group is on its way, and the next one does not wait"
+    syncer.settle()
+    await asyncio.gather(first, second, third)
     await journal.close()
 
 

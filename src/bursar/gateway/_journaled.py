@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 
 import msgspec
 
@@ -356,19 +357,21 @@ class JournalFunds:
         if isinstance(error, Unavailable):
             _log.warning("%d settlements wait for the database: %s", len(self._owed), error.sentence)
             return
-        refused = min(len(self._owed), self._records_max)
-        _log.exception("%d settlements were refused; they are tried again with less in their rows", refused)
-        for number in range(refused):
-            lsn, row = self._owed[number]
+        refused = self._next_batch()
+        _log.exception("%d settlements were refused; they are tried again with less in their rows", len(refused))
+        for number, (lsn, row) in enumerate(refused):
             self._owed[number] = lsn, bare(row)
 
-    async def _apply_once(self) -> None:
-        """The next batch of what is on disk."""
+    def _next_batch(self) -> list[tuple[int, Generation]]:
+        """Of what is on disk; one that is unsure is what it was."""
         if self._unsure is None:
             through, records_max = self._journal.synced_lsn, self._records_max
         else:
             through, records_max = self._unsure, len(self._owed)
-        batch = [each for each, _ in zip(self._owed, range(records_max), strict=False) if each[0] <= through]
+        return [each for each in islice(self._owed, records_max) if each[0] <= through]
+
+    async def _apply_once(self) -> None:
+        batch = self._next_batch()
         if not batch:
             return
         last = self._unsure = batch[-1][0]
